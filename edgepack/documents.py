@@ -1,0 +1,69 @@
+"""TOML that people write, decoded strictly: an unknown key is an error with a suggestion, a wrong value names its key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from typing import Any, TypeVar
+
+import msgspec
+
+from edgepack.errors import InputError
+
+T = TypeVar("T")
+
+_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`(?: - at `\$?\.?(?P<at>[^`]*)`)?")
+_AT = re.compile(r"(?P<what>.*?) - at `(?:key in )?\$?\.?(?P<at>[^`]*)`")
+
+
+def parse_toml(text: str, file: str) -> dict[str, Any]:
+    """The raw tables of a TOML document. Raises InputError naming `file` and the line."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{file}: not valid TOML: {error}", advice=f"correct that line of {file}") from None
+
+
+def convert(raw: Any, kind: type[T], file: str) -> T:
+    """Raw tables to a typed value. Raises InputError naming `file` and the key, with the nearest known key."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), kind, file) from None
+
+
+def read_toml(text: str, kind: type[T], file: str) -> T:
+    return convert(parse_toml(text, file), kind, file)
+
+
+def _explain(message: str, kind: Any, file: str) -> InputError:
+    if found := _UNKNOWN.search(message):
+        key, at = found["key"], found["at"] or ""
+        known = sorted(known_keys(kind))
+        near = difflib.get_close_matches(key, known, n=1)
+        where = f"{at}.{key}" if at else key
+        advice = f"perhaps you meant {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return InputError(f"{file}: unknown key {where!r}", advice=advice)
+    if found := _AT.search(message):
+        return InputError(
+            f"{file}: {found['at']}: {found['what'][:1].lower()}{found['what'][1:]}",
+            advice=f"correct {found['at']} in {file}",
+        )
+    return InputError(f"{file}: {message}", advice=f"correct {file}")
+
+
+def known_keys(kind: Any) -> set[str]:
+    """Every key that a struct and the structs inside it know: what a suggestion may be drawn from."""
+    keys: set[str] = set()
+    seen: set[Any] = set()
+    stack = [kind]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, type) and issubclass(item, msgspec.Struct) and item not in seen:
+            seen.add(item)
+            for field in msgspec.structs.fields(item):
+                keys.add(field.encode_name)
+                stack.append(field.type)
+        stack.extend(getattr(item, "__args__", ()))
+    return keys

@@ -1,0 +1,152 @@
+"""The runtime manifest: canonical JSON that says what a bundle is, what it needs to run, how to know that it runs right.
+
+Fields that a later edgepack wrote and this one does not know survive a read and a write (after python-tuf).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from edgepack import digest
+from edgepack.digest import Digest
+from edgepack.errors import InputError
+from edgepack.model import Preprocessing, Signature
+from edgepack.names import FileFormat, Precision, check_name, check_version
+from edgepack.profile import Budget, RuntimeName, RuntimeRange
+from edgepack.recipe import Step
+from edgepack.variant import Parity
+
+SCHEMA = "edgepack.manifest/1"
+
+
+class SourceRecord(Struct, frozen=True):
+    format: str
+    digest: Digest
+    frameworks: tuple[tuple[str, str], ...]
+
+
+class ProfileRecord(Struct, frozen=True):
+    name: str
+    digest: Digest
+
+
+class VariantRecord(Struct, frozen=True, kw_only=True):
+    """A packed variant. golden: digest of its golden blob; tolerance: per output, absolute, in the output's own units."""
+
+    id: str
+    format: FileFormat
+    runtime: RuntimeName
+    precision: Precision
+    sparsity: float
+    digest: Digest
+    size: int
+    score: float | None
+    drop: float | None
+    parity: Parity
+    recipe: tuple[Step, ...]
+    golden: Digest
+    golden_size: int
+    tolerance: tuple[float, ...]
+
+
+class LockRecord(Struct, frozen=True):
+    """A runtime lock packed with the bundle."""
+
+    digest: Digest
+    size: int
+    runtime: RuntimeName
+    python: str
+    machine: str
+
+
+class Provenance(Struct, frozen=True):
+    plan: Digest
+    calibration: Digest | None
+    evaluation: Digest | None
+    training: Digest | None
+    tools: tuple[tuple[str, str], ...]
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """created: RFC 3339, from the source (SOURCE_DATE_EPOCH or its newest file), never from the clock"""
+
+    schema: str
+    name: str
+    version: str
+    created: str
+    profile: ProfileRecord
+    source: SourceRecord
+    signature: Signature
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...]
+    metric: str
+    baseline: float | None
+    variants: tuple[VariantRecord, ...]
+    default: str
+    runtimes: dict[RuntimeName, RuntimeRange]
+    locks: tuple[LockRecord, ...]
+    gates: Budget
+    provenance: Provenance
+    unknown: dict[str, Any] = field(default_factory=dict)
+
+    def variant(self, id: str) -> VariantRecord:
+        """The variant `id`. Raises InputError where the bundle holds none of that name."""
+        for record in self.variants:
+            if record.id == id:
+                return record
+        raise InputError(
+            f"bundle {self.name} {self.version} holds no variant {id!r}",
+            expected=", ".join(v.id for v in self.variants),
+        )
+
+    def encode(self) -> bytes:
+        known = msgspec.to_builtins(self)
+        unknown = known.pop("unknown")
+        return digest.canonical_json({**unknown, **known})
+
+
+def decode(data: bytes, file: str) -> Manifest:
+    """Parse a manifest. Raises InputError naming `file`: not JSON, another schema, a missing or wrong field, an evil name."""
+    try:
+        raw = msgspec.json.decode(data)
+        if not isinstance(raw, dict):
+            raise InputError(f"{file}: the manifest is no JSON object")
+        if raw.get("schema") != SCHEMA:
+            raise InputError(
+                f"{file}: manifest schema {raw.get('schema')!r} is not known",
+                expected=SCHEMA,
+                advice="update edgepack if the bundle was built by a newer one",
+            )
+        manifest = msgspec.convert(raw, Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not a manifest: {error}") from None
+    _check(manifest, file)
+    known = set(Manifest.__struct_fields__)
+    return msgspec.structs.replace(manifest, unknown={key: value for key, value in raw.items() if key not in known})
+
+
+def _check(manifest: Manifest, file: str) -> None:
+    check_name(manifest.name)
+    check_version(manifest.version)
+    check_name(manifest.profile.name, "profile")
+    for record in manifest.variants:
+        check_variant_id(record.id)
+    if manifest.default not in {record.id for record in manifest.variants}:
+        raise InputError(f"{file}: the default variant {manifest.default!r} is not among the bundle's variants")
+
+
+def check_variant_id(id: str) -> None:
+    """A variant's id becomes a file name on a board."""
+    if (
+        "/" in id
+        or "\\" in id
+        or ".." in id
+        or not id.isascii()
+        or not id.isprintable()
+        or id.startswith((".", "-"))
+        or len(id) > 160
+    ):
+        raise InputError(f"variant name {id!r} cannot be a file name")

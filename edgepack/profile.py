@@ -1,0 +1,177 @@
+"""A class of device and what is wanted there. One default an option; unknown keys are errors; every value has an origin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct, field
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from edgepack import digest, documents
+from edgepack.digest import Digest
+from edgepack.errors import InputError
+from edgepack.names import FileFormat, Precision
+
+SCHEMA = "edgepack.profile/1"
+RuntimeName = Literal["litert", "onnxruntime", "tflite-runtime"]
+
+
+class System(Struct, frozen=True, forbid_unknown_fields=True):
+    """An operating system that such devices run: which wheels are locked at build time."""
+
+    title: str
+    python: str
+    glibc: str
+
+
+class Device(Struct, frozen=True, forbid_unknown_fields=True):
+    """cpu: QEMU's and GCC's name of the core; isa: extensions beyond the machine's base; machine: as `uname -m` prints it."""
+
+    machine: str
+    cpu: str
+    cores: int
+    memory_mb: int
+    isa: tuple[str, ...] = ()
+    systems: tuple[System, ...] = ()
+
+
+class RuntimeRange(Struct, frozen=True, forbid_unknown_fields=True):
+    """version: a PEP 440 range; provider: `wheels` pushed by edgepack, or the board's own `system` packages."""
+
+    version: str
+    provider: Literal["wheels", "system"] = "wheels"
+
+    def allows(self, version: str) -> bool:
+        return SpecifierSet(self.version).contains(version, prereleases=True)
+
+
+class Compress(Struct, frozen=True, forbid_unknown_fields=True):
+    precisions: tuple[Precision, ...] = ("w8a8", "w8d", "fp16", "fp32")
+    sparsities: tuple[float, ...] = (0.0,)
+
+
+class Budget(Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits a variant must keep; None is no limit. max_drop is of the metric, p90 and memory are checked where measured."""
+
+    max_drop: float | None = 0.01
+    max_size_mb: float | None = None
+    max_p90_ms: float | None = None
+    max_memory_mb: float | None = None
+
+
+class Profile(Struct, frozen=True, forbid_unknown_fields=True):
+    schema: Literal["edgepack.profile/1"]
+    title: str
+    device: Device
+    runtimes: dict[RuntimeName, RuntimeRange]
+    compress: Compress = field(default_factory=Compress)
+    budget: Budget = field(default_factory=Budget)
+    extends: str = ""
+
+    def formats(self) -> tuple[FileFormat, ...]:
+        """The formats that the profile's runtimes open, in order of preference."""
+        return tuple(dict.fromkeys(opens(runtime) for runtime in self.runtimes))
+
+    def digest(self) -> Digest:
+        return digest.of_value(self)
+
+
+class Origin(Struct, frozen=True):
+    """One value of a resolved profile and the file that set it (`default` where none did)."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+class Resolved(Struct, frozen=True):
+    name: str
+    profile: Profile
+    origins: tuple[Origin, ...]
+
+
+def opens(runtime: RuntimeName) -> FileFormat:
+    return "onnx" if runtime == "onnxruntime" else "tflite"
+
+
+def resolve(name: str, texts: dict[str, str]) -> Resolved:
+    """The profile `name` out of `texts` (name → TOML), one level of `extends` merged under it.
+
+    Raises InputError for an unknown key (with a suggestion), a wrong value, an unknown or chained `extends`, a bad range.
+    """
+    own = _tables(name, texts)
+    layers = [(f"{name}.toml", own)]
+    if parent := own.get("extends"):
+        if parent not in texts:
+            raise InputError(
+                f"{name}.toml: extends {parent!r}, which does not exist", expected=f"one of {', '.join(sorted(texts))}"
+            )
+        base = _tables(parent, texts)
+        if base.get("extends"):
+            raise InputError(
+                f"{name}.toml: extends {parent!r}, which extends {base['extends']!r}",
+                expected="one level of extends at most",
+            )
+        layers.append((f"{parent}.toml", base))
+    merged: dict[str, Any] = {}
+    for _, tables in reversed(layers):
+        merged = _merge(merged, tables)
+    profile = documents.convert(merged, Profile, f"{name}.toml")
+    _check(name, profile)
+    return Resolved(name, profile, tuple(_origins(msgspec.to_builtins(profile), layers)))
+
+
+def _tables(name: str, texts: dict[str, str]) -> dict[str, Any]:
+    raw = documents.parse_toml(texts[name], f"{name}.toml")
+    runtimes = raw.get("runtimes")
+    if isinstance(runtimes, dict):  # `litert = ">=2.1"` is short for a table with only a version
+        raw["runtimes"] = {
+            key: {"version": value} if isinstance(value, str) else value for key, value in runtimes.items()
+        }
+    return raw
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` wins; tables merge, except `runtimes`, whose order means preference and which is replaced as a whole."""
+    merged = dict(under)
+    for key, value in over.items():
+        if key != "runtimes" and isinstance(value, dict) and isinstance(under.get(key), dict):
+            merged[key] = _merge(under[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _origins(value: Any, layers: list[tuple[str, dict[str, Any]]], path: tuple[str, ...] = ()) -> Iterator[Origin]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _origins(inner, layers, (*path, key))
+        return
+    origin = next((file for file, tables in layers if _holds(tables, path)), "default")
+    yield Origin(".".join(path), value, origin)
+
+
+def _holds(tables: Any, path: tuple[str, ...]) -> bool:
+    for key in path:
+        if not isinstance(tables, dict) or key not in tables:
+            return False
+        tables = tables[key]
+    return True
+
+
+def _check(name: str, profile: Profile) -> None:
+    for runtime, wanted in profile.runtimes.items():
+        try:
+            SpecifierSet(wanted.version)
+        except InvalidSpecifier:
+            raise InputError(
+                f"{name}.toml: runtimes.{runtime}: {wanted.version!r} is no version range",
+                expected="for example '>=2.1,<3'",
+            ) from None
+    for sparsity in profile.compress.sparsities:
+        if not 0 <= sparsity < 1:
+            raise InputError(
+                f"{name}.toml: compress.sparsities: {sparsity} is out of range", expected="0 ≤ sparsity < 1"
+            )

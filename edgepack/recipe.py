@@ -1,0 +1,51 @@
+"""A recipe: an ordered tuple of typed steps from the source to one variant. Its digest keys the cache."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from edgepack.names import FileFormat, Precision
+
+
+class Prune(Struct, frozen=True, tag="prune"):
+    """Remove whole channels. sparsity: share of channels removed in each prunable layer, 0..1, rounded to `multiple`."""
+
+    sparsity: float
+    multiple: int = 8
+
+
+class Recover(Struct, frozen=True, tag="recover"):
+    """Train after pruning, with distillation from the source.
+
+    epochs: passes over the training data; learning_rate: peak of a cosine schedule (AdamW); distil: weight of the
+    teacher's soft targets against the labels, 0..1; seed: of every random choice
+    """
+
+    epochs: int = 20
+    learning_rate: float = 2e-3
+    distil: float = 0.5
+    seed: int = 0
+
+
+class Convert(Struct, frozen=True, tag="convert"):
+    format: FileFormat
+
+
+class Quantize(Struct, frozen=True, tag="quantize"):
+    precision: Precision
+
+
+Step = Prune | Recover | Convert | Quantize
+Recipe = tuple[Step, ...]
+
+
+def precision_of(recipe: Recipe) -> Precision:
+    return next((step.precision for step in recipe if isinstance(step, Quantize)), "fp32")
+
+
+def sparsity_of(recipe: Recipe) -> float:
+    return next((step.sparsity for step in recipe if isinstance(step, Prune)), 0.0)
+
+
+def format_of(recipe: Recipe) -> FileFormat:
+    return next(step.format for step in recipe if isinstance(step, Convert))
