@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +13,18 @@ import msgspec
 from edgepack.errors import InputError
 
 T = TypeVar("T")
+Tables = dict[str, Any]
+Layer = tuple[str, Tables]
+"""Where values come from (a file, `flag`) and the raw tables it sets; earlier layers win."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """One resolved value and who set it (`default` where nobody did)."""
+
+    key: str
+    value: Any
+    origin: str
+
 
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`(?: - at `\$?\.?(?P<at>[^`]*)`)?")
 _AT = re.compile(r"(?P<what>.*?) - at `(?:key in )?\$?\.?(?P<at>[^`]*)`")
@@ -67,3 +80,32 @@ def known_keys(kind: Any) -> set[str]:
                 stack.append(field.type)
         stack.extend(getattr(item, "__args__", ()))
     return keys
+
+
+def merge(under: Tables, over: Tables, whole: Sequence[str] = ()) -> Tables:
+    """`over` wins; tables merge key by key, except the top-level keys in `whole`, which are replaced entirely."""
+    merged = dict(under)
+    for key, value in over.items():
+        if key not in whole and isinstance(value, dict) and isinstance(under.get(key), dict):
+            merged[key] = merge(under[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def origins(value: Any, layers: Sequence[Layer], path: tuple[str, ...] = ()) -> Iterator[Origin]:
+    """Every leaf of a resolved value with the first layer that holds it."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from origins(inner, layers, (*path, key))
+        return
+    origin = next((name for name, tables in layers if _holds(tables, path)), "default")
+    yield Origin(".".join(path), value, origin)
+
+
+def _holds(tables: Any, path: tuple[str, ...]) -> bool:
+    for key in path:
+        if not isinstance(tables, dict) or key not in tables:
+            return False
+        tables = tables[key]
+    return True

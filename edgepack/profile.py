@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -11,6 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from edgepack import digest, documents
 from edgepack.digest import Digest
+from edgepack.documents import Origin
 from edgepack.errors import InputError
 from edgepack.names import FileFormat, Precision
 
@@ -78,14 +78,6 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
         return digest.of_value(self)
 
 
-class Origin(Struct, frozen=True):
-    """One value of a resolved profile and the file that set it (`default` where none did)."""
-
-    key: str
-    value: Any
-    origin: str
-
-
 class Resolved(Struct, frozen=True):
     name: str
     profile: Profile
@@ -117,10 +109,10 @@ def resolve(name: str, texts: dict[str, str]) -> Resolved:
         layers.append((f"{parent}.toml", base))
     merged: dict[str, Any] = {}
     for _, tables in reversed(layers):
-        merged = _merge(merged, tables)
+        merged = documents.merge(merged, tables, whole=("runtimes",))  # their order means preference
     profile = documents.convert(merged, Profile, f"{name}.toml")
     _check(name, profile)
-    return Resolved(name, profile, tuple(_origins(msgspec.to_builtins(profile), layers)))
+    return Resolved(name, profile, tuple(documents.origins(msgspec.to_builtins(profile), layers)))
 
 
 def _tables(name: str, texts: dict[str, str]) -> dict[str, Any]:
@@ -131,34 +123,6 @@ def _tables(name: str, texts: dict[str, str]) -> dict[str, Any]:
             key: {"version": value} if isinstance(value, str) else value for key, value in runtimes.items()
         }
     return raw
-
-
-def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` wins; tables merge, except `runtimes`, whose order means preference and which is replaced as a whole."""
-    merged = dict(under)
-    for key, value in over.items():
-        if key != "runtimes" and isinstance(value, dict) and isinstance(under.get(key), dict):
-            merged[key] = _merge(under[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _origins(value: Any, layers: list[tuple[str, dict[str, Any]]], path: tuple[str, ...] = ()) -> Iterator[Origin]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _origins(inner, layers, (*path, key))
-        return
-    origin = next((file for file, tables in layers if _holds(tables, path)), "default")
-    yield Origin(".".join(path), value, origin)
-
-
-def _holds(tables: Any, path: tuple[str, ...]) -> bool:
-    for key in path:
-        if not isinstance(tables, dict) or key not in tables:
-            return False
-        tables = tables[key]
-    return True
 
 
 def _check(name: str, profile: Profile) -> None:
