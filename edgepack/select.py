@@ -1,0 +1,135 @@
+"""Which variants are packed: budgets, then the Pareto front, then a default. Every verdict has a reason. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from msgspec import Struct
+
+from edgepack.names import Precision, VariantId
+from edgepack.profile import Profile
+from edgepack.variant import Built, Failed, Judged
+
+MINIMUM_SQNR_DB = 10.0
+"""Below this a variant that nobody scored is taken for broken: its noise is a third of its signal."""
+
+
+class Selection(Struct, frozen=True):
+    """judged: every variant, in the order given; default: the selected one, None where none met the budget"""
+
+    judged: tuple[Judged, ...]
+    default: VariantId | None
+
+
+def select(variants: Sequence[Built | Failed], profile: Profile) -> Selection:
+    """Reject what failed, breaks a budget or is no better than another; name a default among the rest.
+
+    Two variants are compared within one format only: which runtime suits a board is known when it is measured there.
+    """
+    reasons = {variant.id: _budget_reason(variant, variants, profile) for variant in variants}
+    met = [variant for variant in variants if isinstance(variant, Built) and reasons[variant.id] is None]
+    for variant in met:
+        if rival := next((other for other in met if _dominates(other, variant, profile)), None):
+            reasons[variant.id] = f"no better than {rival.id} in {_measures(variant, rival)}"
+    front = [variant for variant in met if reasons[variant.id] is None]
+    default = min(front, key=lambda variant: _preference(variant, profile)).id if front else None
+    return Selection(tuple(_judge(variant, reasons[variant.id], default, profile) for variant in variants), default)
+
+
+def expected_cost(precision: Precision, isa: Sequence[str]) -> int:
+    """The order in which arithmetic is expected to cost time, cheapest first; measuring overrules it.
+
+    Static int8 never converts between operators; dynamic int8 computes ranges at run time; half precision is float
+    arithmetic where the core has none of its own (before ARMv8.2), 16-bit activations have no fast kernels.
+    """
+    match precision:
+        case "w8a8":
+            return 0
+        case "mixed":
+            return 1
+        case "w8d":
+            return 2
+        case "fp16":
+            return 2 if "fp16" in isa else 3
+        case "fp32" | "w8" | "w4":
+            return 3
+        case "w8a16":
+            return 4
+        case _:
+            assert_never(precision)
+
+
+def _budget_reason(variant: Built | Failed, variants: Sequence[Built | Failed], profile: Profile) -> str | None:
+    if isinstance(variant, Failed):
+        return variant.reason
+    budget = profile.budget
+    size_mb = variant.size_bytes / 1e6
+    if budget.max_drop is not None and variant.drop is not None and variant.drop > budget.max_drop + 1e-9:
+        return f"drops {variant.drop:.4f}, budget max_drop {budget.max_drop:g}"
+    if variant.drop is None and variant.precision != "fp32" and variant.parity.sqnr_db < MINIMUM_SQNR_DB:
+        return f"SQNR {variant.parity.sqnr_db:.1f} dB is below {MINIMUM_SQNR_DB:g}, and no evaluation data excuses it"
+    if budget.max_size_mb is not None and size_mb > budget.max_size_mb:
+        return f"is {size_mb:.2f} MB, budget max_size_mb {budget.max_size_mb:g}"
+    if budget.max_p90_ms is not None and variant.p90_ms is not None and variant.p90_ms > budget.max_p90_ms:
+        return f"takes {variant.p90_ms:.2f} ms (p90, measured), budget max_p90_ms {budget.max_p90_ms:g}"
+    if budget.max_memory_mb is not None and variant.memory_mb is not None and variant.memory_mb > budget.max_memory_mb:
+        return f"needs {variant.memory_mb:.0f} MB (measured), budget max_memory_mb {budget.max_memory_mb:g}"
+    return _slower_than_parent(variant, variants)
+
+
+def _slower_than_parent(variant: Built, variants: Sequence[Built | Failed]) -> str | None:
+    parent = next((other for other in variants if isinstance(other, Built) and _is_float_of(other, variant)), None)
+    if (
+        parent is None
+        or variant.latency_ms is None
+        or parent.latency_ms is None
+        or variant.latency_ms <= parent.latency_ms
+    ):
+        return None
+    return f"measured slower than its float parent: {variant.latency_ms:.3f} against {parent.latency_ms:.3f} ms"
+
+
+def _is_float_of(parent: Built, variant: Built) -> bool:
+    same = (parent.format, parent.sparsity) == (variant.format, variant.sparsity)
+    return same and parent.precision == "fp32" and variant.precision != "fp32"
+
+
+def _quality(variant: Built) -> float:
+    """Higher is better: minus the drop where it was scored, else the SQNR."""
+    return -variant.drop if variant.drop is not None else variant.parity.sqnr_db
+
+
+def _cost(variant: Built, profile: Profile) -> float:
+    if variant.latency_ms is not None:
+        return variant.latency_ms
+    # Fewer channels never cost more; the step between kinds of arithmetic is larger than any sparsity.
+    return expected_cost(variant.precision, profile.device.isa) - variant.sparsity / 2
+
+
+def _dominates(rival: Built, variant: Built, profile: Profile) -> bool:
+    if rival.format != variant.format or rival.id == variant.id:
+        return False
+    ours = (-_quality(variant), variant.size_bytes, _cost(variant, profile))
+    theirs = (-_quality(rival), rival.size_bytes, _cost(rival, profile))
+    return theirs != ours and all(their <= our for their, our in zip(theirs, ours, strict=True))
+
+
+def _measures(variant: Built, rival: Built) -> str:
+    quality = "score" if variant.drop is not None else "SQNR"
+    cost = "measured latency" if variant.latency_ms is not None and rival.latency_ms is not None else "expected cost"
+    return f"{quality}, size and {cost}"
+
+
+def _preference(variant: Built, profile: Profile) -> tuple[float, int, float, str]:
+    runtime = list(profile.runtimes).index(variant.runtime)
+    return (_cost(variant, profile), runtime, -_quality(variant), variant.id)
+
+
+def _judge(variant: Built | Failed, reason: str | None, default: VariantId | None, profile: Profile) -> Judged:
+    if reason is not None:
+        return Judged(variant, "rejected", reason)
+    if variant.id == default:
+        how = "measured" if isinstance(variant, Built) and variant.latency_ms is not None else "expected"
+        return Judged(variant, "selected", f"within the budget, the cheapest {how}")
+    return Judged(variant, "kept", "within the budget, on the front of score, size and cost")

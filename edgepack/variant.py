@@ -29,7 +29,8 @@ class Parity(Struct, frozen=True):
 class Built(Struct, frozen=True, kw_only=True):
     """A variant that exists as a file and was run, not yet judged.
 
-    latency_ms: p50 measured on a target of the profile, or None; score, drop: None when no evaluation data was given
+    latency_ms, p90_ms, memory_mb: measured on a target of the profile (p50, p90, peak), or None
+    score, drop: None when no evaluation data was given
     """
 
     id: VariantId
@@ -44,6 +45,8 @@ class Built(Struct, frozen=True, kw_only=True):
     score: float | None
     drop: float | None
     latency_ms: float | None = None
+    p90_ms: float | None = None
+    memory_mb: float | None = None
     macs: int | None = None
     parameters: int | None = None
 
