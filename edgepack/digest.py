@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any, NewType
 
@@ -10,7 +11,7 @@ import msgspec
 
 Digest = NewType("Digest", str)
 
-_CHUNK = 1 << 20
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def of_bytes(data: bytes) -> Digest:
@@ -44,3 +45,8 @@ def canonical_json(value: Any) -> bytes:
 def hex_of(digest: str) -> str:
     """The hexadecimal part of `sha256:<hex>`."""
     return digest.partition(":")[2]
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` is `sha256:` and 64 lower-case hexadecimal digits; digests from outside become file names."""
+    return _DIGEST.fullmatch(text) is not None

@@ -6,7 +6,8 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -80,6 +81,48 @@ def known_keys(kind: Any) -> set[str]:
                 stack.append(field.type)
         stack.extend(getattr(item, "__args__", ()))
     return keys
+
+
+def split(raw: Any, kind: Any, besides: Sequence[str] = ()) -> tuple[Any, Tables]:
+    """Raw JSON as what `kind` knows of it, and a tree of the rest: keys that no struct in it has, lists as their indices.
+
+    besides: fields of the outermost struct that are no keys of the JSON
+    """
+    kind = _tagged(raw, kind)
+    if isinstance(raw, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        inner = {f.encode_name: f.type for f in msgspec.structs.fields(kind) if f.encode_name not in besides}
+        if tag := kind.__struct_config__.tag_field:
+            inner[tag] = str
+        rest: Tables = {key: value for key, value in raw.items() if key not in inner}
+        parts = {key: split(raw[key], inner[key]) for key in raw if key in inner}
+    elif isinstance(raw, dict) and get_origin(kind) is dict:
+        rest, parts = {}, {key: split(value, get_args(kind)[1]) for key, value in raw.items()}
+    elif isinstance(raw, list) and get_origin(kind) in (tuple, list):
+        items = [split(value, get_args(kind)[0]) for value in raw]
+        return [known for known, _ in items], {str(i): rest for i, (_, rest) in enumerate(items) if rest}
+    else:
+        return raw, {}
+    return {key: known for key, (known, _) in parts.items()}, rest | {
+        key: more for key, (_, more) in parts.items() if more
+    }
+
+
+def _tagged(raw: Any, kind: Any) -> Any:
+    """Of a union, the struct that `raw` is one of; anything else as it is."""
+    structs = [item for item in get_args(kind) if isinstance(item, type) and issubclass(item, msgspec.Struct)]
+    if not structs or get_origin(kind) not in (Union, UnionType) or not isinstance(raw, dict):
+        return kind
+    tagged = [item for item in structs if raw.get(item.__struct_config__.tag_field or "") == item.__struct_config__.tag]
+    return tagged[0] if tagged else structs[0]
+
+
+def overlay(known: Any, rest: Tables) -> Any:
+    """What `split` took apart, together again. What it knew wins; the rest of a list's item goes with its index."""
+    if isinstance(known, (list, tuple)):
+        return [overlay(item, rest.get(str(i), {})) for i, item in enumerate(known)]
+    if not isinstance(known, dict):
+        return known
+    return {**rest, **{key: overlay(value, rest.get(key, {})) for key, value in known.items()}}
 
 
 def merge(under: Tables, over: Tables, whole: Sequence[str] = ()) -> Tables:

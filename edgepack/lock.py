@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
+import msgspec
 from msgspec import Struct
 
 from edgepack import digest
 from edgepack.digest import Digest
+from edgepack.errors import InputError
 from edgepack.profile import RuntimeName
+
+SCHEMA = "edgepack.lock/1"
+_WHEEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]{0,200}\.whl")
 
 
 class Platform(Struct, frozen=True):
@@ -32,7 +39,7 @@ class Wheel(Struct, frozen=True):
 class RuntimeLock(Struct, frozen=True, kw_only=True):
     """needs_glibc: the highest GLIBC symbol version that the wheels' libraries really need, whatever their tags say."""
 
-    schema: str = "edgepack.lock/1"
+    schema: str = SCHEMA
     runtime: RuntimeName
     version: str
     python: str
@@ -51,3 +58,21 @@ class RuntimeLock(Struct, frozen=True, kw_only=True):
 
 def version_tuple(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def decode(data: bytes, file: str) -> RuntimeLock:
+    """Parse a lock. Raises InputError naming `file`: another schema, a missing or wrong field, an evil file name."""
+    try:
+        lock = msgspec.json.decode(data, type=RuntimeLock)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file}: not a runtime lock: {error}") from None
+    if lock.schema != SCHEMA:
+        raise InputError(
+            f"{file}: lock schema {lock.schema!r} is not known",
+            expected=SCHEMA,
+            advice="update edgepack if the lock was written by a newer one",
+        )
+    for wheel in lock.wheels:
+        if not _WHEEL_NAME.fullmatch(wheel.filename) or not digest.is_digest(wheel.digest) or wheel.size < 0:
+            raise InputError(f"{file}: the wheel {wheel.filename!r} cannot be a file, or its digest or size is none")
+    return lock

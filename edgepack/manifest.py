@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from edgepack import digest
+from edgepack import digest, documents
 from edgepack.digest import Digest
 from edgepack.errors import InputError
 from edgepack.model import Preprocessing, Signature
@@ -71,7 +71,10 @@ class Provenance(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """created: RFC 3339, from the source (SOURCE_DATE_EPOCH or its newest file), never from the clock"""
+    """created: RFC 3339, from the source (SOURCE_DATE_EPOCH or its newest file), never from the clock
+
+    unknown: what `decode` met and this version does not know, where it was; no key of the JSON
+    """
 
     schema: str
     name: str
@@ -102,10 +105,15 @@ class Manifest(Struct, frozen=True, kw_only=True):
             expected=", ".join(v.id for v in self.variants),
         )
 
+    def blobs(self) -> dict[Digest, int]:
+        """Digest and bytes of every blob that the bundle must hold beside this manifest."""
+        blobs = {record.digest: record.size for record in self.variants}
+        blobs |= {record.golden: record.golden_size for record in self.variants}
+        return blobs | {record.digest: record.size for record in self.locks}
+
     def encode(self) -> bytes:
         known = msgspec.to_builtins(self)
-        unknown = known.pop("unknown")
-        return digest.canonical_json({**unknown, **known})
+        return digest.canonical_json(documents.overlay(known, known.pop("unknown")))
 
 
 def decode(data: bytes, file: str) -> Manifest:
@@ -120,22 +128,37 @@ def decode(data: bytes, file: str) -> Manifest:
                 expected=SCHEMA,
                 advice="update edgepack if the bundle was built by a newer one",
             )
-        manifest = msgspec.convert(raw, Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        known, unknown = documents.split(raw, Manifest, besides=("unknown",))
+        manifest = msgspec.convert(known, Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{file}: not a manifest: {error}") from None
     _check(manifest, file)
-    known = set(Manifest.__struct_fields__)
-    return msgspec.structs.replace(manifest, unknown={key: value for key, value in raw.items() if key not in known})
+    return msgspec.structs.replace(manifest, unknown=unknown)
 
 
 def _check(manifest: Manifest, file: str) -> None:
-    check_name(manifest.name)
-    check_version(manifest.version)
-    check_name(manifest.profile.name, "profile")
-    for record in manifest.variants:
-        check_variant_id(record.id)
+    try:
+        check_name(manifest.name)
+        check_version(manifest.version)
+        check_name(manifest.profile.name, "profile")
+        for record in manifest.variants:
+            check_variant_id(record.id)
+    except InputError as error:
+        raise InputError(f"{file}: {error.what}", expected=error.expected) from None
+    if len({record.id for record in manifest.variants}) < len(manifest.variants):
+        raise InputError(f"{file}: two variants have one name")
     if manifest.default not in {record.id for record in manifest.variants}:
         raise InputError(f"{file}: the default variant {manifest.default!r} is not among the bundle's variants")
+    _check_blobs(manifest, file)
+
+
+def _check_blobs(manifest: Manifest, file: str) -> None:
+    named = [(record.digest, record.size) for record in (*manifest.variants, *manifest.locks)]
+    named += [(record.golden, record.golden_size) for record in manifest.variants]
+    sizes = manifest.blobs()
+    for blob, size in named:
+        if not digest.is_digest(blob) or size < 0 or sizes[blob] != size:
+            raise InputError(f"{file}: {blob[:80]!r} of {size} bytes cannot be a blob")
 
 
 def check_variant_id(id: str) -> None:
