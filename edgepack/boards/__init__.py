@@ -1,0 +1,180 @@
+"""Boards without hardware: real SSH, so that everything edgepack does to a device can be done where there is none.
+
+A `loopback` board is this machine behind an SSH server of our own, anywhere, without root. An `emulated` board is a real
+arm64 Debian under QEMU, where Linux and root allow it. Both are ordinary targets, their host keys already pinned.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from edgepack.boards import keys, launch, places, processes, ready, record
+from edgepack.boards.launch import Server
+from edgepack.boards.record import BoardState, Record
+from edgepack.errors import EdgepackError, InputError, UsageError
+from edgepack.names import check_name
+from edgepack.target import BoardKind, Target
+
+if TYPE_CHECKING:
+    from edgepack.ports import Progress
+
+__all__ = ["BoardState", "default_profile", "down", "listing", "up"]
+
+_PATIENCE = {"loopback": 30.0, "emulated": 60.0}
+
+
+def default_profile(kind: BoardKind) -> str:
+    """The profile of a board that names none: this machine's for a loopback board, the Raspberry Pi 4's for an emulated one."""
+    match kind:
+        case "loopback":
+            machine = platform.machine().lower()
+            return "linux-aarch64" if machine in ("aarch64", "arm64") else "linux-x86_64"
+        case "emulated":
+            return "rpi4"
+        case _:
+            assert_never(kind)
+
+
+def up(name: str, kind: BoardKind, profile: str, count: int, progress: Progress) -> tuple[Target, ...]:
+    """Start the board NAME, or NAME-1 … NAME-N where `count` is above 1; boards that run already are left as they are.
+
+    profile: empty for the kind's own. Returns when every board has run a command over SSH; a board that crashed comes back
+    with its keys and its disk. Raises UsageError (a count below 1, another kind of board or a user's target of that name,
+    or a machine that cannot host the kind) and BoardError (the board did not come up; nothing of it is left then).
+    """
+    if count < 1:
+        raise UsageError(f"--count {count}: no boards to start", expected="1 or more")
+    check_name(name, "board")
+    profile = profile or default_profile(kind)
+    members = (name,) if count == 1 else tuple(f"{name}-{number}" for number in range(1, count + 1))
+    for member in members:
+        check_name(member, "board")
+    if count == 1:
+        with progress.step(f"starting the {kind} board {name}"):
+            return (_up(name, name, kind, profile),)
+    return tuple(
+        _up(member, name, kind, profile)
+        for member in progress.track(members, f"starting {count} {kind} boards", total=count)
+    )
+
+
+def down(name: str, progress: Progress) -> tuple[str, ...]:
+    """End the board NAME, or all of NAME-1 … NAME-N, with every process, file and inventory entry; the names that ended.
+
+    A name that no board has is no error, so that a clean-up may run twice; it is said.
+    """
+    check_name(name, "board")
+    members = tuple(member for member in record.names() if member == name or _group(member) == name)
+    if not members:
+        progress.note(f"no board is called {name!r}: nothing to end")
+        return ()
+    with progress.step(f"ending {', '.join(members)}"):
+        for member in members:
+            with record.lock(places.boards() / f".{member}.lock"):
+                _end(member)
+                shutil.rmtree(places.folder(member))
+                places.inventory(member).unlink(missing_ok=True)
+    return members
+
+
+def listing() -> tuple[BoardState, ...]:
+    """Every board that was started and not ended, by name; `running` says whether its server is alive now."""
+    found = (record.read(name) for name in record.names())
+    return tuple(
+        BoardState(
+            name=board.name,
+            kind=board.kind,
+            profile=board.profile,
+            host=board.host,
+            port=board.port,
+            running=processes.runs(board.pid, board.born),
+            pid=board.pid,
+        )
+        for board in found
+        if board
+    )
+
+
+def _up(name: str, group: str, kind: BoardKind, profile: str) -> Target:
+    with record.lock(places.boards() / f".{name}.lock"):
+        known = record.read(name)
+        if known and (known.kind, known.profile) != (kind, profile):
+            raise UsageError(
+                f"board {name!r} exists already, {known.kind} with profile {known.profile}",
+                advice=f"edgepack board down {name}, or another name",
+            )
+        if known and processes.runs(known.pid, known.born):
+            target = record.target_of(known)
+            ready.wait(target, lambda: processes.runs(known.pid, known.born), _log(name), _PATIENCE[kind])
+        else:
+            record.refuse_foreign(name)
+            target = _restart(name, group, kind, profile, fresh=known is None)
+        record.enlist(target)
+        return target
+
+
+def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool) -> Target:
+    """Start a board that does not run, after clearing what a crash left; a new one that fails leaves nothing."""
+    folder = places.folder(name)
+    try:
+        _end(name)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys.make_pair(folder / places.HOST_KEY)
+        keys.make_pair(folder / places.CLIENT_KEY)
+        server = _start(name, kind)
+        board = Record(
+            name=name,
+            group=group,
+            kind=kind,
+            profile=profile,
+            port=server.port,
+            user=server.user,
+            pid=server.pid,
+            born=server.born,
+        )
+        record.write(board)
+        target = record.target_of(board)
+        ready.wait(target, lambda: processes.runs(server.pid, server.born), _log(name), _PATIENCE[kind])
+    except (EdgepackError, KeyboardInterrupt):
+        _end(name)
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return target
+
+
+def _start(name: str, kind: BoardKind) -> Server:
+    match kind:
+        case "loopback":
+            return launch.start_loopback(name)
+        case "emulated":
+            raise UsageError("emulated boards cannot be started yet", advice="--kind loopback")
+        case _:
+            assert_never(kind)
+
+
+def _end(name: str) -> None:
+    """End every process of the board; its files stay."""
+    if known := _read_or_none(name):
+        processes.end(known.pid, known.born)
+    processes.end_marked(str(places.folder(name)))
+
+
+def _read_or_none(name: str) -> Record | None:
+    """A broken record must not keep a board from being ended: its processes are found by their mark."""
+    try:
+        return record.read(name)
+    except InputError:
+        return None
+
+
+def _group(name: str) -> str:
+    known = _read_or_none(name)
+    return known.group if known else ""
+
+
+def _log(name: str) -> Path:
+    return places.folder(name) / places.LOG
