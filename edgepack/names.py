@@ -26,7 +26,7 @@ def check_name(name: str, what: str = "name") -> str:
         raise InputError(
             f"{what} {name!r} cannot be used",
             expected="up to 64 lower-case letters, digits, '.', '_' or '-', starting with a letter or digit, no '..'",
-            advice=f"choose another {what}, for example {_suggest(name)!r}",
+            advice=f"choose another {what}, for example {suggest_name(name)!r}",
         )
     return name
 
@@ -53,5 +53,6 @@ def variant_id(name: str, profile: str, precision: Precision, sparsity: float, f
     return VariantId(f"{name}.{profile}.{precision}{pruned}.{format}")
 
 
-def _suggest(name: str) -> str:
+def suggest_name(name: str) -> str:
+    """The nearest name that `check_name` allows."""
     return re.sub(r"\.{2,}", ".", re.sub(r"[^a-z0-9._-]+", "-", name.lower())).strip("-._")[:64] or "model"

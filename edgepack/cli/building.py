@@ -1,0 +1,250 @@
+"""`edgepack plan` and `edgepack build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgepack.cli.output import Json, print_json, print_table
+
+if TYPE_CHECKING:
+    from edgepack.pipeline import Request, Result
+    from edgepack.variant import Judged
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="A model file, a SavedModel folder, file.py:callable, or a folder with an edgepack.toml."
+    ),
+]
+Profiles = Annotated[list[str] | None, typer.Option("--profile", "-p", help="A device profile (repeat for several).")]
+Calibration = Annotated[
+    str | None, typer.Option(help="Samples to find ranges with: an .npz with x, or file.py:callable.")
+]
+Evaluation = Annotated[str | None, typer.Option(help="Labelled samples: an .npz with x and y, or file.py:callable.")]
+Training = Annotated[
+    str | None, typer.Option(help="Samples to recover with after pruning: an .npz, or file.py:callable.")
+]
+Metric = Annotated[str | None, typer.Option(help="top1 top5 auc mae mse f1 psnr cosine, or file.py:callable.")]
+Name = Annotated[str | None, typer.Option(help="The bundle's name (default: the source's).")]
+Version = Annotated[str | None, typer.Option(help="The bundle's semantic version.")]
+Weights = Annotated[str | None, typer.Option(help="A state_dict to load into the module.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", metavar="NAME[:DTYPE]=1,3,224,224", help="An input's shape, where the model leaves it open."
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of recovery after pruning.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
+
+
+def plan(
+    source: Source,
+    profile: Profiles = None,
+    calibration: Calibration = None,
+    evaluation: Evaluation = None,
+    training: Training = None,
+    metric: Metric = None,
+    name: Name = None,
+    version: Version = None,
+    weights: Weights = None,
+    inputs: Inputs = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """What would be built, each value with its origin. Nothing is written."""
+    from edgepack import pipeline
+    from edgepack.cli.progress import progress
+
+    flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
+    plans = pipeline.plan(make_request(source, profile, flags), progress())
+    if json:
+        print_json({"plans": [_plan_document(each) for each in plans]})
+        return
+    for each in plans:
+        rows = [(origin.key, str(origin.value), origin.origin) for origin in each.values]
+        styles = ["dim" if origin.origin == "default" else "" for origin in each.values]
+        print_table(f"{each.name} {each.version} for {each.profile.name}", ("key", "value", "from"), rows, styles)
+        variants = [
+            (each.id_of(recipe), " → ".join(type(step).__name__.lower() for step in recipe)) for recipe in each.recipes
+        ]
+        print_table(
+            "\nvariants", ("variant", "recipe"), [*variants, *((f"no {s.what}", s.reason) for s in each.skipped)]
+        )
+
+
+def build(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder that bundles are written to.")],
+    profile: Profiles = None,
+    calibration: Calibration = None,
+    evaluation: Evaluation = None,
+    training: Training = None,
+    metric: Metric = None,
+    name: Name = None,
+    version: Version = None,
+    weights: Weights = None,
+    inputs: Inputs = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Build, verify, score, select and pack: one bundle a profile."""
+    from edgepack import pipeline
+    from edgepack.cli.progress import progress
+
+    flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
+    results = pipeline.build(make_request(source, profile, flags), out, progress())
+    if json:
+        print_json({"bundles": [bundle_document(result) for result in results]})
+        return
+    for result in results:
+        print_result(result)
+
+
+def _flags(
+    calibration: str | None,
+    evaluation: str | None,
+    training: str | None,
+    metric: str | None,
+    name: str | None,
+    version: str | None,
+    weights: str | None,
+    inputs: list[str] | None,
+    epochs: int | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """The flags that were given, as the tables that an edgepack.toml would hold."""
+    tables: dict[str, dict[str, Any]] = {
+        "": {"name": name, "version": version},
+        "model": {"weights": weights, "inputs": [_parse_input(text) for text in inputs] if inputs else None},
+        "data": {"calibration": calibration, "evaluation": evaluation, "training": training, "metric": metric},
+        "build": {"epochs": epochs, "seed": seed},
+    }
+    given = {
+        section: {key: value for key, value in values.items() if value is not None}
+        for section, values in tables.items()
+    }
+    return {**given.pop(""), **{section: values for section, values in given.items() if values}}
+
+
+def _parse_input(text: str) -> dict[str, Any]:
+    from edgepack.errors import UsageError
+
+    head, _, sizes = text.rpartition("=")
+    name, _, dtype = head.partition(":")
+    if not name or not all(size.strip().isdigit() for size in sizes.split(",")):
+        raise UsageError(f"--input {text!r} cannot be read", expected="NAME=1,3,224,224 or NAME:int32=1,16")
+    return {"name": name, "shape": [int(size) for size in sizes.split(",")], "dtype": dtype or "float32"}
+
+
+def make_request(source: str, profiles: list[str] | None, flags: dict[str, Any]) -> Request:
+    """Flags over edgepack.toml over defaults, with the origin of each value."""
+    from msgspec import structs, to_builtins
+
+    from edgepack import catalog, documents
+    from edgepack.errors import UsageError
+    from edgepack.names import check_name, check_version, suggest_name
+    from edgepack.pipeline import Request
+    from edgepack.project import Project
+
+    file = Path(source) / "edgepack.toml"
+    folder = Path(source) if file.is_file() else Path()
+    flags = _absolute(flags) if file.is_file() else documents.merge(flags, {"model": {"source": source}})
+    tables, layers = catalog.resolve_project(file if file.is_file() else None, flags)
+    project = documents.convert(tables, Project, str(file) if file.is_file() else "the flags")
+    wanted = tuple(profiles or project.build.profiles)
+    if not wanted:
+        raise UsageError(
+            "no profile named",
+            expected="-p PROFILE, or [build] profiles in edgepack.toml",
+            advice="edgepack profile list",
+        )
+    origins = tuple(documents.origins(to_builtins(project), layers))
+    if not project.name:
+        name = suggest_name(Path(project.model.source.partition(":")[0]).stem)
+        project = structs.replace(project, name=name)
+        origins = tuple(documents.Origin(o.key, name, "the source's name") if o.key == "name" else o for o in origins)
+    check_name(project.name)
+    check_version(project.version)
+    return Request(project, folder, origins, catalog.load_profiles(wanted))
+
+
+def _absolute(flags: dict[str, Any]) -> dict[str, Any]:
+    """Paths in flags are relative to the working folder, those in an edgepack.toml to its own."""
+    data = dict(flags.get("data", {}))
+    for key in ("calibration", "evaluation", "training"):
+        if key in data:
+            data[key] = str(Path(data[key]).absolute())
+    model = dict(flags.get("model", {}))
+    if "weights" in model:
+        model["weights"] = str(Path(model["weights"]).absolute())
+    return {**flags, **({"data": data} if data else {}), **({"model": model} if model else {})}
+
+
+def _plan_document(plan: Any) -> dict[str, Any]:
+    return {
+        "name": plan.name,
+        "version": plan.version,
+        "profile": plan.profile.name,
+        "digest": plan.digest(),
+        "model": plan.model,
+        "variants": [{"id": plan.id_of(recipe), "recipe": recipe} for recipe in plan.recipes],
+        "skipped": plan.skipped,
+        "values": plan.values,
+    }
+
+
+def bundle_document(result: Result) -> dict[str, Any]:
+    """One bundle as `build --json` prints it."""
+    return {
+        "path": str(result.bundle.path),
+        "digest": result.bundle.digest,
+        "name": result.plan.name,
+        "version": result.plan.version,
+        "profile": result.plan.profile.name,
+        "default": result.default,
+        "baseline": {"score": result.baseline, "size_bytes": result.source_bytes},
+        "variants": [_variant_document(judged) for judged in result.judged],
+    }
+
+
+def _variant_document(judged: Judged) -> dict[str, Any]:
+    from edgepack.variant import Built
+
+    variant = judged.built
+    built = variant if isinstance(variant, Built) else None
+    parity = variant.parity
+    return {
+        "id": variant.id,
+        "format": variant.format,
+        "precision": variant.precision,
+        "sparsity": variant.sparsity,
+        "size_bytes": built.size_bytes if built else None,
+        "score": built.score if built else None,
+        "drop": built.drop if built else None,
+        "parity": {"max_abs": parity.max_abs, "sqnr_db": parity.sqnr_db} if parity else None,
+        "latency_ms": built.latency_ms if built else None,
+        "parameters": built.parameters if built else None,
+        "macs": built.macs if built else None,
+        "status": judged.status,
+        "reason": judged.reason,
+    }
+
+
+def print_result(result: Result) -> None:
+    baseline = "not scored" if result.baseline is None else f"{result.baseline:.4f}"
+    rows = []
+    for judged in result.judged:
+        document = _variant_document(judged)
+        size = f"{document['size_bytes'] / 1e3:.1f}" if document["size_bytes"] else "–"
+        score = f"{document['score']:.4f}" if document["score"] is not None else "–"
+        sqnr = f"{document['parity']['sqnr_db']:.1f}" if document["parity"] else "–"
+        rows.append((document["id"], size, score, sqnr, judged.status, judged.reason))
+    styles = [{"selected": "green", "kept": "", "rejected": "dim"}[judged.status] for judged in result.judged]
+    title = f"{result.bundle.path}  ({result.bundle.digest[:19]}…, source scores {baseline})"
+    print_table(title, ("variant", "KB", "score", "SQNR dB", "status", "reason"), rows, styles)

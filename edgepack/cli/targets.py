@@ -1,0 +1,109 @@
+"""`edgepack target list|check|enrol`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgepack.cli.output import Json, print_json, print_table
+
+if TYPE_CHECKING:
+    from edgepack.target import Target
+
+app = typer.Typer(help="Boards that can be reached.", no_args_is_help=True, rich_markup_mode=None)
+
+Words = Annotated[
+    list[str], typer.Argument(metavar="TARGET…", help="Names, or an expression over labels: 'ring=canary'.")
+]
+Inventory = Annotated[Path | None, typer.Option(help="An inventory file (default: targets/*.toml).")]
+
+
+@app.command("list")
+def list_targets(inventory: Inventory = None, json: Json = False) -> None:
+    """The targets that can be named here."""
+    from edgepack import catalog
+
+    targets = catalog.load_targets(inventory)
+    if json:
+        print_json({"targets": [target_document(target) for target in targets]})
+        return
+    rows = [
+        (
+            t.name,
+            f"{t.user + '@' if t.user else ''}{t.host}{f':{t.port}' if t.port else ''}",
+            t.profile,
+            " ".join(f"{k}={v}" for k, v in t.labels.items()),
+            "yes" if t.enrolled else "no",
+        )
+        for t in targets
+    ]
+    print_table("", ("target", "address", "profile", "labels", "enrolled"), rows)
+
+
+@app.command("check")
+def check(targets: Words, inventory: Inventory = None, json: Json = False) -> None:
+    """What each target says of itself now."""
+    from edgepack import catalog, delivery
+    from edgepack.cli.delivering import exit_with
+    from edgepack.cli.progress import progress
+
+    checks = delivery.check(catalog.find_targets(targets, inventory), progress())
+    if json:
+        print_json({"targets": checks})
+    else:
+        for found in checks:
+            facts = found.facts
+            if facts is None:
+                print_table("", ("target", "problem"), [(found.target, found.reason)])
+                continue
+            model = facts.board_model or facts.cpu_model
+            print_table(
+                found.target,
+                ("", ""),
+                [
+                    ("board", f"{model}{f' ({facts.board} board)' if facts.board else ''}"),
+                    ("machine", f"{facts.machine}, {facts.cores} cores, {facts.memory_kb // 1024} MB"),
+                    ("system", f"{facts.os}, {facts.libc} {facts.libc_version}, Python {facts.python}"),
+                    ("disk", f"{facts.disk_free // 1_000_000} MB free on {facts.filesystem}"),
+                    (
+                        "releases",
+                        ", ".join(f"{r.name} {r.version}{' *' if r.active else ''}" for r in facts.releases) or "none",
+                    ),
+                ],
+            )
+    exit_with(checks)
+
+
+@app.command("enrol")
+def enrol(
+    name: Annotated[str, typer.Argument(help="The target to trust from now on.")],
+    fingerprint: Annotated[
+        str, typer.Option(help="The host key you expect, as SHA256:…; refused where it differs.")
+    ] = "",
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Pin a target's host key: what it shows now, or what you expect."""
+    from edgepack import catalog, delivery
+
+    (target,) = catalog.find_targets([name], inventory)
+    key = delivery.enrol(target, fingerprint)
+    catalog.pin(target, key)
+    if json:
+        print_json({"target": target.name, "host_key": key})
+    else:
+        print(f"{target.name}: trusted from now on with host key {key}")
+
+
+def target_document(target: Target) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "host": target.host,
+        "port": target.port or 22,
+        "user": target.user,
+        "profile": target.profile,
+        "labels": target.labels,
+        "enrolled": target.enrolled,
+    }

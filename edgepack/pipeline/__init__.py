@@ -1,0 +1,88 @@
+"""The verb `build`: load, compress per profile, verify, score, select, pack. One bundle a profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack import plan as plans
+from edgepack import select
+from edgepack.bundle import Bundle
+from edgepack.errors import GateError, InputError
+from edgepack.pipeline.make import Made, Workshop
+from edgepack.pipeline.pack import pack
+from edgepack.pipeline.prepare import Inputs, Request, prepare
+from edgepack.plan import Plan
+from edgepack.ports import Progress
+from edgepack.variant import Built, Failed, Judged
+
+__all__ = ["Request", "Result", "build", "plan"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One profile's bundle and how it came to be. baseline: the source's score, None where it was not scored."""
+
+    bundle: Bundle
+    plan: Plan
+    baseline: float | None
+    source_bytes: int
+    judged: tuple[Judged, ...]
+    default: str
+
+
+def plan(request: Request, progress: Progress) -> tuple[Plan, ...]:
+    """What would be built, one plan a profile. Nothing is written."""
+    return _plans(request, prepare(request, progress))
+
+
+def build(request: Request, out: Path, progress: Progress) -> tuple[Result, ...]:
+    """Build one bundle a profile into `out`.
+
+    Raises InputError where the source or the data is wrong or no variant could be made, GateError where none met the budget.
+    """
+    inputs = prepare(request, progress)
+    return tuple(_build(each, request, inputs, out, progress) for each in _plans(request, inputs))
+
+
+def _plans(request: Request, inputs: Inputs) -> tuple[Plan, ...]:
+    model = inputs.loaded.model
+    return tuple(
+        plans.plan(model, profile, request.project, request.origins, trainable=inputs.trainable)
+        for profile in request.profiles
+    )
+
+
+def _build(plan: Plan, request: Request, inputs: Inputs, out: Path, progress: Progress) -> Result:
+    for skipped in plan.skipped:
+        progress.warn(f"{plan.profile.name}: no {skipped.what}: {skipped.reason}")
+    workshop = Workshop(plan, inputs, progress)
+    made = [workshop.make(recipe) for recipe in progress.track(plan.recipes, f"variants for {plan.profile.name}")]
+    selection = select.select([_candidate(each) for each in made], plan.profile.profile)
+    for judged in selection.judged:
+        if isinstance(judged.built, Failed):
+            progress.warn(f"{judged.built.id}: {judged.reason}")
+    if selection.default is None:
+        raise _nothing_left(plan, selection.judged)
+    front = {judged.built.id for judged in selection.judged if judged.status != "rejected"}
+    kept = [each for each in made if isinstance(each, Made) and each.variant.id in front]
+    with progress.step(f"pack {plan.name} {plan.version} for {plan.profile.name}"):
+        packed = pack(plan, inputs, request.project, kept, selection.default, out, progress)
+    baseline = inputs.scored.baseline if inputs.scored else None
+    return Result(packed, plan, baseline, inputs.size_bytes, selection.judged, selection.default)
+
+
+def _candidate(made: Made | Failed) -> Built | Failed:
+    return made.variant if isinstance(made, Made) else made
+
+
+def _nothing_left(plan: Plan, judged: tuple[Judged, ...]) -> GateError | InputError:
+    reasons = "\n".join(f"  {each.built.id}: {each.reason}" for each in judged)
+    if all(isinstance(each.built, Failed) for each in judged):
+        return InputError(
+            f"no variant for {plan.profile.name} could be made:\n{reasons}", advice="mend the model as the reasons say"
+        )
+    return GateError(
+        f"no variant for {plan.profile.name} meets its budget:\n{reasons}",
+        advice=f"loosen [budget] in a profile of your own (extends = {plan.profile.name!r}), or give more calibration data",
+    )

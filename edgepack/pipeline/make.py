@@ -1,0 +1,214 @@
+"""One recipe to one variant: prune, recover, convert, quantize, compare, score. Files in, new files out, cached by digest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+from msgspec import Struct
+
+from edgepack import bundle, compress, convert, digest, evaluate, runtimes, sources
+from edgepack.digest import Digest
+from edgepack.errors import InexpressibleError, InputError
+from edgepack.names import Precision
+from edgepack.pipeline import cache
+from edgepack.pipeline.prepare import Inputs, data_digest
+from edgepack.plan import Plan
+from edgepack.ports import Loaded, Progress, TorchNative
+from edgepack.recipe import Convert, Prune, Quantize, Recipe, Recover, format_of, precision_of, sparsity_of
+from edgepack.samples import Array, Arrays, Run, over
+from edgepack.variant import Built, Failed, Parity
+
+GOLDEN_SAMPLES = 4
+
+
+class Measured(Struct, frozen=True):
+    """What running a variant on this machine told. notes: e.g. operators that the quantizer left in float."""
+
+    parity: Parity
+    score: float | None
+    tolerance: tuple[float, ...]
+    parameters: int | None
+    macs: int | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """A variant's verdict-to-be with its files: `model` and `golden` (see bundle.write_golden)."""
+
+    variant: Built
+    model: Path
+    golden: Path
+    measured: Measured
+
+
+@dataclass
+class Workshop:
+    """Makes the variants of one plan; pruned modules are kept in memory, everything else in the cache."""
+
+    plan: Plan
+    inputs: Inputs
+    progress: Progress
+    _pruned: dict[Digest, Loaded] = field(default_factory=dict)
+
+    def make(self, recipe: Recipe) -> Made | Failed:
+        """Build, compare and score one variant. What cannot be made or answers wrongly is `Failed` with its reason."""
+        id = self.plan.id_of(recipe)
+        try:
+            folder = cache.entry(self._key("variant", recipe), lambda fresh: self._produce(recipe, fresh))
+        except InputError as error:
+            # The source and the data were checked before: what fails here is this recipe's own.
+            return Failed(
+                id=id,
+                format=format_of(recipe),
+                precision=precision_of(recipe),
+                sparsity=sparsity_of(recipe),
+                reason=str(error).replace("\n", "; "),
+            )
+        measured = msgspec.json.decode((folder / "measured.json").read_bytes(), type=Measured)
+        model = folder / f"model.{format_of(recipe)}"
+        scored = self.inputs.scored
+        return Made(
+            Built(
+                id=id,
+                runtime=self.plan.runtime_for(format_of(recipe)),
+                format=format_of(recipe),
+                precision=precision_of(recipe),
+                sparsity=sparsity_of(recipe),
+                recipe=recipe,
+                digest=digest.of_file(model),
+                size_bytes=model.stat().st_size,
+                parity=measured.parity,
+                score=measured.score,
+                drop=scored.drop(measured.score) if scored and measured.score is not None else None,
+                parameters=measured.parameters,
+                macs=measured.macs,
+            ),
+            model,
+            folder / "golden.npz",
+            measured,
+        )
+
+    def _key(self, stage: str, recipe: Recipe) -> Digest:
+        tools = sources.frameworks(self.inputs.loaded.model.format)
+        return digest.of_value(
+            (stage, self.inputs.loaded.model, recipe, data_digest(self.inputs), tools, cache.code_digest())
+        )
+
+    def _produce(self, recipe: Recipe, folder: Path) -> None:
+        format, precision = format_of(recipe), precision_of(recipe)
+        file = folder / f"model.{format}"
+        title = f"{self.plan.id_of(recipe)}"
+        parent = self._pruned_source(recipe)
+        with self.progress.step(f"make {title}"):
+            notes = self._write(recipe, file)
+        with self.progress.step(f"check {title}"):
+            run = runtimes.open_file(file, format)
+            measured, golden = self._measure(parent, run, precision, notes)
+        (folder / "golden.npz").write_bytes(golden)
+        (folder / "measured.json").write_bytes(digest.canonical_json(measured))
+
+    def _write(self, recipe: Recipe, file: Path) -> tuple[str, ...]:
+        *before, last = recipe
+        match last:
+            case Convert(format=format):
+                convert.convert(self._pruned_source(recipe), format, file, self.inputs.probe, self.progress)
+                return ()
+            case Quantize(precision=precision):
+                parent = self._float_file(tuple(before))
+                done = compress.quantize(
+                    parent, format_of(recipe), precision, self.inputs.calibration, file, self.progress
+                )
+                return done.notes()
+            case Prune() | Recover():
+                raise AssertionError("a recipe ends in a file")
+            case _:
+                assert_never(last)
+
+    def _float_file(self, recipe: Recipe) -> Path:
+        """The float parent of a quantized variant: itself a variant, made and checked first."""
+        made = self.make(recipe)
+        match made:
+            case Made(model=model):
+                return model
+            case Failed(reason=reason):
+                raise InexpressibleError(f"its float parent could not be made: {reason}")
+            case _:
+                assert_never(made)
+
+    def _pruned_source(self, recipe: Recipe) -> Loaded:
+        """The source, or its pruned and recovered form where the recipe says so."""
+        prefix = tuple(step for step in recipe if isinstance(step, Prune | Recover))
+        if not prefix:
+            return self.inputs.loaded
+        key = self._key("prune", prefix)
+        if key not in self._pruned:
+            self._pruned[key] = self._prune(prefix)
+        return self._pruned[key]
+
+    def _prune(self, steps: Recipe) -> Loaded:
+        source = self.inputs.loaded
+        assert isinstance(source.native, TorchNative)
+        assert self.inputs.training is not None
+        module = source.native.module
+        example = next(self.inputs.probe.batches())
+        for step in steps:
+            match step:
+                case Prune():
+                    with self.progress.step(f"prune {step.sparsity:.0%} of the channels"):
+                        pruned = compress.prune(module, example, step)
+                    module = pruned.module
+                    self.progress.note(str(pruned))
+                case Recover():
+                    module = compress.recover(module, source.native.module, self.inputs.training, step, self.progress)
+                case Convert() | Quantize():
+                    raise AssertionError("not a step before conversion")
+                case _:
+                    assert_never(step)
+        return sources.from_module(module, source.model)
+
+    def _measure(
+        self, parent: Loaded, run: Run, precision: Precision, notes: tuple[str, ...]
+    ) -> tuple[Measured, bytes]:
+        expected, actual = over(parent.run, self.inputs.probe), over(run, self.inputs.probe)
+        parity = evaluate.parity(expected, actual)
+        if precision == "fp32" and not self.inputs.loaded.model.quantized:
+            evaluate.check_float(parity, expected, actual)
+        scored = self.inputs.scored
+        score = (
+            evaluate.score(over(run, scored.samples), _labels(scored.samples.labels), scored.metric) if scored else None
+        )
+        golden = self.inputs.probe.take(GOLDEN_SAMPLES)
+        outputs = over(run, golden)
+        parameters, macs = self._count(parent)
+        tolerance = tolerances(expected, parity, precision)
+        return Measured(parity, score, tolerance, parameters, macs, notes), bundle.write_golden(golden.inputs, outputs)
+
+    def _count(self, parent: Loaded) -> tuple[int | None, int | None]:
+        if not isinstance(parent.native, TorchNative) or not parent.native.trainable:
+            return None, None
+        return compress.count(parent.native.module, next(self.inputs.probe.batches()))
+
+
+def tolerances(expected: Arrays, parity: Parity, precision: Precision) -> tuple[float, ...]:
+    """How far a board's answer may be from this machine's, per output, absolute.
+
+    A float variant must match to 1e-3 of the output's range. Integer kernels differ between cores by a few steps
+    (microsoft/onnxruntime#20479): a quantized one may move by 2 % of the range, or as far as quantization itself moved it.
+    """
+    share = 1e-3 if precision == "fp32" else 0.02
+    spans = [float(output.max() - output.min()) if output.size else 0.0 for output in expected]
+    floor = 0.0 if precision == "fp32" else parity.max_abs
+    return tuple(max(share * span, floor, 1e-6) for span in spans)
+
+
+def _labels(labels: Array | None) -> Array:
+    assert labels is not None, "evaluation data is loaded with labels"
+    return labels
+
+
+Make = Callable[[Recipe], Made | Failed]
