@@ -15,6 +15,7 @@ from edgepack.errors import InputError
 from edgepack.names import FileFormat, Precision
 
 SCHEMA = "edgepack.profile/1"
+MAX_LAYERS = 3
 RuntimeName = Literal["litert", "onnxruntime", "tflite-runtime"]
 
 
@@ -89,30 +90,37 @@ def opens(runtime: RuntimeName) -> FileFormat:
 
 
 def resolve(name: str, texts: dict[str, str]) -> Resolved:
-    """The profile `name` out of `texts` (name → TOML), one level of `extends` merged under it.
+    """The profile `name` out of `texts` (name → TOML), what it extends merged under it.
 
-    Raises InputError for an unknown key (with a suggestion), a wrong value, an unknown or chained `extends`, a bad range.
+    Raises InputError for an unknown key (with a suggestion), a wrong value, an unknown or too deep `extends`, a bad range.
     """
-    own = _tables(name, texts)
-    layers = [(f"{name}.toml", own)]
-    if parent := own.get("extends"):
-        if parent not in texts:
-            raise InputError(
-                f"{name}.toml: extends {parent!r}, which does not exist", expected=f"one of {', '.join(sorted(texts))}"
-            )
-        base = _tables(parent, texts)
-        if base.get("extends"):
-            raise InputError(
-                f"{name}.toml: extends {parent!r}, which extends {base['extends']!r}",
-                expected="one level of extends at most",
-            )
-        layers.append((f"{parent}.toml", base))
+    layers = _layers(name, texts)
     merged: dict[str, Any] = {}
     for _, tables in reversed(layers):
         merged = documents.merge(merged, tables, whole=("runtimes",))  # their order means preference
     profile = documents.convert(merged, Profile, f"{name}.toml")
     _check(name, profile)
     return Resolved(name, profile, tuple(documents.origins(msgspec.to_builtins(profile), layers)))
+
+
+def _layers(name: str, texts: dict[str, str]) -> list[documents.Layer]:
+    """The profile's own tables, then those it extends. A shipped profile extends one; a user's own may extend such a one."""
+    layers: list[documents.Layer] = []
+    wanted: str = name
+    while wanted:
+        if wanted not in texts:
+            raise InputError(
+                f"{layers[-1][0]}: extends {wanted!r}, which does not exist",
+                expected=f"one of {', '.join(sorted(texts))}",
+            )
+        if len(layers) == MAX_LAYERS:
+            raise InputError(
+                f"{name}.toml: extends more than {MAX_LAYERS - 1} levels ({' → '.join(layer for layer, _ in layers)} → {wanted})",
+                advice="extend one of the profiles further along directly",
+            )
+        layers.append((f"{wanted}.toml", _tables(wanted, texts)))
+        wanted = layers[-1][1].get("extends", "")
+    return layers
 
 
 def _tables(name: str, texts: dict[str, str]) -> dict[str, Any]:
