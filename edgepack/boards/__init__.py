@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from edgepack.boards import keys, launch, places, processes, ready, record
+from edgepack.boards.host import can_host_emulated
 from edgepack.boards.launch import Server
 from edgepack.boards.record import BoardState, Record
 from edgepack.errors import EdgepackError, InputError, UsageError
@@ -21,7 +22,7 @@ from edgepack.target import BoardKind, Target
 if TYPE_CHECKING:
     from edgepack.ports import Progress
 
-__all__ = ["BoardState", "default_profile", "down", "listing", "up"]
+__all__ = ["BoardState", "can_host_emulated", "default_profile", "down", "listing", "up"]
 
 _PATIENCE = {"loopback": 30.0, "emulated": 60.0}
 
@@ -54,9 +55,9 @@ def up(name: str, kind: BoardKind, profile: str, count: int, progress: Progress)
         check_name(member, "board")
     if count == 1:
         with progress.step(f"starting the {kind} board {name}"):
-            return (_up(name, name, kind, profile),)
+            return (_up(name, name, kind, profile, progress),)
     return tuple(
-        _up(member, name, kind, profile)
+        _up(member, name, kind, profile, progress)
         for member in progress.track(members, f"starting {count} {kind} boards", total=count)
     )
 
@@ -98,7 +99,7 @@ def listing() -> tuple[BoardState, ...]:
     )
 
 
-def _up(name: str, group: str, kind: BoardKind, profile: str) -> Target:
+def _up(name: str, group: str, kind: BoardKind, profile: str, progress: Progress) -> Target:
     with record.lock(places.boards() / f".{name}.lock"):
         known = record.read(name)
         if known and (known.kind, known.profile) != (kind, profile):
@@ -111,12 +112,12 @@ def _up(name: str, group: str, kind: BoardKind, profile: str) -> Target:
             ready.wait(target, lambda: processes.runs(known.pid, known.born), _log(name), _PATIENCE[kind])
         else:
             record.refuse_foreign(name)
-            target = _restart(name, group, kind, profile, fresh=known is None)
+            target = _restart(name, group, kind, profile, known is None, progress)
         record.enlist(target)
         return target
 
 
-def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool) -> Target:
+def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool, progress: Progress) -> Target:
     """Start a board that does not run, after clearing what a crash left; a new one that fails leaves nothing."""
     folder = places.folder(name)
     try:
@@ -124,7 +125,7 @@ def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool) 
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys.make_pair(folder / places.HOST_KEY)
         keys.make_pair(folder / places.CLIENT_KEY)
-        server = _start(name, kind)
+        server = _start(name, kind, profile, progress)
         board = Record(
             name=name,
             group=group,
@@ -146,12 +147,12 @@ def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool) 
     return target
 
 
-def _start(name: str, kind: BoardKind) -> Server:
+def _start(name: str, kind: BoardKind, profile: str, progress: Progress) -> Server:
     match kind:
         case "loopback":
             return launch.start_loopback(name)
         case "emulated":
-            raise UsageError("emulated boards cannot be started yet", advice="--kind loopback")
+            return launch.start_emulated(name, profile, progress)
         case _:
             assert_never(kind)
 
@@ -159,7 +160,8 @@ def _start(name: str, kind: BoardKind) -> Server:
 def _end(name: str) -> None:
     """End every process of the board; its files stay."""
     if known := _read_or_none(name):
-        processes.end(known.pid, known.born)
+        # An emulated board's first process is sshd, whose sessions would outlive a polite end by their own grace.
+        processes.end(known.pid, known.born, grace=2.0 if known.kind == "loopback" else 0.0)
     processes.end_marked(str(places.folder(name)))
 
 

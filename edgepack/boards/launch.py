@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
 
 import edgepack
-from edgepack.boards import places, processes
-from edgepack.errors import BoardError
+from edgepack.boards import device, host, places, processes, rootfs
+from edgepack.errors import BoardError, UsageError
+
+if TYPE_CHECKING:
+    from edgepack.ports import Progress
+
+_TRIES = 5
+_PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,18 @@ class Server:
     user: str
 
 
+class Room(Struct, frozen=True, kw_only=True):
+    """One board's own. root: the shared Debian; overlay: False where the file system cannot stack and the root was copied"""
+
+    name: str
+    folder: str
+    root: str
+    port: int
+    user: str
+    profile: str
+    overlay: bool
+
+
 def start_loopback(name: str) -> Server:
     """Start the SSH server of a loopback board whose keys are in place. Raises BoardError where it does not."""
     folder = places.folder(name)
@@ -34,6 +57,75 @@ def start_loopback(name: str) -> Server:
     process = spawn(folder, [sys.executable, "-P", "-m", "edgepack.boards.loopback", str(folder), user])
     port = _await_port(name, folder, process)
     return Server(process.pid, processes.birth(process.pid), port, user)
+
+
+def start_emulated(name: str, profile: str, progress: Progress) -> Server:
+    """Start an emulated board whose keys are in place, its root file system built first where it is not there yet.
+
+    Raises UsageError where this machine cannot host one or the profile cannot be emulated, BoardError where it fails.
+    """
+    if reason := host.can_host_emulated():
+        raise UsageError(reason, advice="--kind loopback runs anywhere")
+    device.read(profile)
+    host.prepare(progress)
+    root = rootfs.ensure(progress)
+    folder = places.folder(name)
+    overlay = _layers(folder, root, progress)
+    for _ in range(_TRIES):  # another process may take the free port before sshd does
+        port = _free_port()
+        room = Room(
+            name=name,
+            folder=str(folder),
+            root=str(root),
+            port=port,
+            user=rootfs.USER,
+            profile=profile,
+            overlay=overlay,
+        )
+        if server := _enter(room):
+            return server
+    raise BoardError(f"board {name!r}: its sshd did not start\n{_tail(folder)}", advice=f"edgepack board down {name}")
+
+
+def _enter(room: Room) -> Server | None:
+    """The board in namespaces of its own; None where its sshd ended before it listened."""
+    folder = Path(room.folder)
+    (folder / places.LOG).write_bytes(b"")
+    inside = [sys.executable, "-P", "-m", "edgepack.boards.enter", msgspec.json.encode(room).decode()]
+    process = spawn(folder, ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", *inside])
+    limit = time.monotonic() + _PATIENCE
+    while time.monotonic() < limit and process.poll() is None:
+        if b"Server listening on" in (folder / places.LOG).read_bytes():
+            # The first process inside is the one to watch and to end: with it the kernel ends all the others.
+            pid = processes.child_of(process.pid)
+            return Server(pid, processes.birth(pid), room.port, room.user)
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    return None
+
+
+def _layers(folder: Path, root: Path, progress: Progress) -> bool:
+    """Whether the board writes into a layer over the shared root; where the file system cannot, it gets a copy."""
+    if (folder / "root").is_dir():
+        return False
+    for part in ("upper", "work", "probe"):
+        (folder / part).mkdir(exist_ok=True)
+    (folder / "upper").chmod(0o755)
+    layers = "lowerdir=probe,upperdir=upper,workdir=work"
+    trial = ["sh", "-c", 'cd "$1" && exec mount -t overlay -o "$2" overlay probe', "sh", str(folder), layers]
+    if host.run(["unshare", "--mount", *trial]).returncode == 0:
+        return True
+    progress.note(f"{folder}: this file system carries no overlay; the board gets a copy of the root")
+    aside = folder / "root.new"
+    host.must(["cp", "-a", "--reflink=auto", str(root), str(aside)], "copying the board's root")
+    aside.replace(folder / "root")
+    return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def spawn(folder: Path, command: list[str]) -> subprocess.Popen[bytes]:
@@ -78,13 +170,16 @@ def _furnish(folder: Path) -> None:
     python.chmod(0o755)
 
 
-def _await_port(name: str, folder: Path, process: subprocess.Popen[bytes], seconds: float = 30.0) -> int:
-    limit = time.monotonic() + seconds
+def _await_port(name: str, folder: Path, process: subprocess.Popen[bytes]) -> int:
+    limit = time.monotonic() + _PATIENCE
     while time.monotonic() < limit and process.poll() is None:
         if (folder / places.LISTENING).exists():
             return int((folder / places.LISTENING).read_text())
         time.sleep(0.01)
     process.kill()
     process.wait()
-    tail = (folder / places.LOG).read_text(errors="replace").strip().splitlines()[-8:]
-    raise BoardError(f"board {name!r}: its SSH server did not start\n" + "\n".join(tail))
+    raise BoardError(f"board {name!r}: its SSH server did not start\n{_tail(folder)}")
+
+
+def _tail(folder: Path) -> str:
+    return "\n".join((folder / places.LOG).read_text(errors="replace").strip().splitlines()[-8:])

@@ -24,6 +24,18 @@ def birth(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
+def child_of(pid: int) -> int:
+    """The first child of a process, 0 where it has none (Linux only)."""
+    for entry in _PROC.glob("[0-9]*/stat"):
+        try:
+            parent = entry.read_text().rpartition(")")[2].split()[1]
+        except OSError:  # gone since it was listed
+            continue
+        if int(parent) == pid:
+            return int(entry.parent.name)
+    return 0
+
+
 def runs(pid: int, born: str) -> bool:
     """Whether the process that had `pid` when it was recorded still runs."""
     if pid <= 0:
