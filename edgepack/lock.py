@@ -37,7 +37,10 @@ class Wheel(Struct, frozen=True):
 
 
 class RuntimeLock(Struct, frozen=True, kw_only=True):
-    """needs_glibc: the highest GLIBC symbol version that the wheels' libraries really need, whatever their tags say."""
+    """needs_glibc: the highest GLIBC symbol version that the wheels' libraries really need, whatever their tags say
+
+    system: requirements that the board's own packages must meet (`numpy<2`), where no wheel exists
+    """
 
     schema: str = SCHEMA
     runtime: RuntimeName
@@ -47,6 +50,7 @@ class RuntimeLock(Struct, frozen=True, kw_only=True):
     libc: str
     needs_glibc: str
     wheels: tuple[Wheel, ...]
+    system: tuple[str, ...] = ()
 
     def digest(self) -> Digest:
         return digest.of_value(self)

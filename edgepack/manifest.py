@@ -153,7 +153,8 @@ def _check(manifest: Manifest, file: str) -> None:
 
 
 def _check_blobs(manifest: Manifest, file: str) -> None:
-    named = [(record.digest, record.size) for record in (*manifest.variants, *manifest.locks)]
+    named = [(record.digest, record.size) for record in manifest.variants]
+    named += [(record.digest, record.size) for record in manifest.locks]
     named += [(record.golden, record.golden_size) for record in manifest.variants]
     sizes = manifest.blobs()
     for blob, size in named:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from edgepack import digest
+from edgepack import digest, files
 from edgepack.bundle import oci
 from edgepack.bundle.layout import BLOBS
 from edgepack.bundle.reading import Bundle, open_bundle
@@ -32,18 +32,9 @@ def pack(manifest: Manifest, blobs: Mapping[Digest, Path | bytes], out_dir: Path
     """
     artifact = oci.describe(manifest)
     path = out_dir / f"{manifest.name}-{manifest.version}-{manifest.profile.name}.edgepack"
-    aside = out_dir / f".{path.name}.{os.getpid()}.part"
     try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            with aside.open("wb") as file:
-                _write(file, artifact, manifest.blobs(), blobs)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-        _sync_folder(out_dir)
+        with files.aside(path) as fresh, fresh.open("wb") as file:
+            _write(file, artifact, manifest.blobs(), blobs)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written: {error.strerror}", advice="name another folder with -o, or free space there"
@@ -102,11 +93,3 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.mtime = size, 0o644, 0
     return info
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
