@@ -1,0 +1,75 @@
+"""What every test shares: a home of its own for edgepack, capabilities that are probed, boards that are started once."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edgepack import boards
+from edgepack.cli.progress import Plain
+from edgepack.target import Target
+
+CHECKOUT = Path(__file__).parent.parent
+FRAMEWORKS = ("torch", "tensorflow", "onnx", "onnxruntime", "ai_edge_litert")
+
+
+def _lacks_frameworks() -> str | None:
+    missing = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(missing)}" if missing else None
+
+
+PROBES: dict[str, Callable[[], str | None]] = {"frameworks": _lacks_frameworks, "emulated": boards.can_host_emulated}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("emulated"):  # one worker, so that one board serves all of them
+            item.add_marker(pytest.mark.xdist_group("emulated"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test whose capability is missing here is skipped with the reason; where CI is set, nothing may be."""
+    for marker, probe in PROBES.items():
+        if item.get_closest_marker(marker) and (reason := probe()):
+            if os.environ.get("CI"):
+                pytest.fail(f"CI must run this test, but: {reason}")
+            pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def test_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home of this run's own. What is expensive and checked by digest (wheels, a board's root) outlives the run."""
+    home = tmp_path_factory.mktemp("edgepack-home")
+    kept = CHECKOUT / ".cache" / "test-home"
+    for name in ("wheels", "cache/rootfs"):
+        (kept / name).mkdir(parents=True, exist_ok=True)
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).symlink_to(kept / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEPACK_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def progress() -> Plain:
+    return Plain()
+
+
+@pytest.fixture(scope="session")
+def loopback(test_home: Path, progress: Plain) -> Iterator[Target]:
+    """A loopback board: this machine behind a real SSH server."""
+    (target,) = boards.up("shared-loopback", "loopback", "", 1, progress)
+    yield target
+    boards.down("shared-loopback", progress)
+
+
+@pytest.fixture(scope="session")
+def emulated(test_home: Path, progress: Plain) -> Iterator[Target]:
+    """An emulated Raspberry Pi 4: a real arm64 Debian behind a real sshd. Mark its tests `emulated`."""
+    (target,) = boards.up("shared-pi", "emulated", "rpi4", 1, progress)
+    yield target
+    boards.down("shared-pi", progress)
