@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-_MODULES = {
+MODULES = {
     "litert": "ai_edge_litert.interpreter",
     "tflite-runtime": "tflite_runtime.interpreter",
     "onnxruntime": "onnxruntime",
@@ -82,13 +82,19 @@ class Session(ABC):
         Inputs that the file stores as integers with a scale are quantized, such outputs dequantized; an array that already
         has the integer dtype is used as it is. Raises ModelError for a wrong count, shape or dtype.
         """
+        outputs = self.run_raw(self.stored(arrays))
+        return [out if how is None else dequantize(out, how) for out, how in zip(outputs, self.quantized_outputs)]
+
+    def stored(self, arrays: Sequence[Array]) -> List[Array]:
+        """Real values in the form that the file stores: what `run_raw` and `prepare` take. Raises ModelError as `run` does."""
         _check_count(arrays, self.inputs)
         raw = [
             array if how is None or str(array.dtype) == how.dtype else quantize(array, how)
             for array, how in zip(arrays, self.quantized_inputs)
         ]
-        outputs = self.run_raw(raw)
-        return [out if how is None else dequantize(out, how) for out, how in zip(outputs, self.quantized_outputs)]
+        for array, tensor, how in zip(raw, self.inputs, self.quantized_inputs):
+            _check_array(array, tensor, how)
+        return raw
 
     def run_raw(self, arrays: Sequence[Array]) -> List[Array]:
         """One inference in what the file stores. Raises ModelError for a wrong count, shape or dtype."""
@@ -117,8 +123,8 @@ def open_model(path: Union[str, Path], runtime: str, threads: int = 1) -> Sessio
 
     Raises ModelError for a missing or broken file, an operator that the runtime does not know, or a missing runtime.
     """
-    if runtime not in _MODULES:
-        raise ModelError(f"runtime {runtime!r} is not known; expected one of {', '.join(sorted(_MODULES))}")
+    if runtime not in MODULES:
+        raise ModelError(f"runtime {runtime!r} is not known; expected one of {', '.join(sorted(MODULES))}")
     if not Path(path).is_file():
         raise ModelError(f"{path}: no such file")
     module = _import(runtime)
@@ -304,7 +310,7 @@ def _check_array(array: Array, tensor: Tensor, how: Optional[Quantization]) -> N
 
 def _import(runtime: str) -> Any:
     try:
-        return importlib.import_module(_MODULES[runtime])
+        return importlib.import_module(MODULES[runtime])
     except ImportError as error:
         raise ModelError(
             f"the runtime {runtime} cannot be imported by {sys.executable}: {_one_line(error)}; "
@@ -391,7 +397,7 @@ def load(name_or_folder: Union[str, Path] = "", variant: Optional[str] = None, t
     if chosen not in records:
         raise ModelError(f"{folder}: no variant {chosen!r}; expected one of {', '.join(sorted(records))}")
     runtime = records[chosen]["runtime"]
-    _provide(runtime, manifest, folder)
+    _provide(runtime, folder)
     return Application(open_model(folder / chosen, runtime, threads), manifest, chosen)
 
 
@@ -412,12 +418,22 @@ def _release_folder(name_or_folder: Union[str, Path]) -> Path:
     )
 
 
-def _provide(runtime: str, manifest: Dict[str, Any], folder: Path) -> None:
-    """Make the release's own runtime environment importable, where this Python is the one that it was built for."""
-    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    for lock in manifest.get("locks", ()):
-        if lock["runtime"] == runtime and lock["python"] == python and len(folder.parents) > 2:
-            environment = folder.parents[2] / "runtimes" / str(lock["digest"]).partition(":")[2]
-            packages = environment / "lib" / f"python{python}" / "site-packages"
-            if packages.is_dir() and str(packages) not in sys.path:
-                sys.path.insert(0, str(packages))
+def _provide(runtime: str, folder: Path) -> None:
+    """Make the release's own runtime environment importable, where this Python is the one that it was built for.
+
+    Raises ModelError naming the Python that can, where this one cannot.
+    """
+    release = folder / "release.json"
+    key = json.loads(release.read_text("utf-8"))["runtimes"].get(runtime, "") if release.is_file() else ""
+    if not key.startswith("sha256:"):
+        return  # the board's own packages, or a release that was copied by hand
+    environment = folder.parents[2] / "runtimes" / key.partition(":")[2]
+    packages = environment / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    if packages.is_dir():
+        if str(packages) not in sys.path:
+            sys.path.insert(0, str(packages))
+    elif environment.is_dir():
+        raise ModelError(
+            f"the runtime of {folder.parent.name} was installed for another Python than {sys.executable}; "
+            f"run this with {environment / 'bin' / 'python'}"
+        )
