@@ -21,15 +21,23 @@ class Empty(Struct, frozen=True):
 
 
 class InstalledRelease(Struct, frozen=True, kw_only=True):
-    """A release on the board. digest: the bundle's; verified: every file hashed just now (None where not asked)."""
+    """A release on the board.
+
+    digest: the bundle's; confirmed: active, and its health was checked after the switch; previous: `rollback` may return to it
+    verified: every file hashed just now (None where not asked); default: the variant that `current/NAME` means
+    variants: all that are installed; runtimes: the runtimes that run them, each a lock's digest or `system:RUNTIME`
+    """
 
     name: str
     version: str
     digest: str
     active: bool
+    confirmed: bool = False
     previous: bool = False
     verified: bool | None = None
     default: str = ""
+    variants: tuple[str, ...] = ()
+    runtimes: dict[RuntimeName, str] = field(default_factory=dict)
     profile: str = ""
     signed: bool = False
 
@@ -43,15 +51,22 @@ class BlobState(Struct, frozen=True):
 
 
 class FactsRequest(Struct, frozen=True):
-    """blobs: digests whose state is asked; verify: hash the installed releases' files; systems: probe system runtimes too"""
+    """blobs: digests whose state is asked; verify: hash the installed releases' files, of all names or only of `name`
+
+    probe_system_runtimes: import each runtime in the board's own Python (seconds on a small board)
+    """
 
     blobs: tuple[str, ...] = ()
     verify: bool = False
     probe_system_runtimes: bool = False
+    name: str = ""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What a target says of itself now."""
+    """What a target says of itself now.
+
+    highest: by name, the highest version that this board ever switched to; runtimes: the keys of those that are ready
+    """
 
     protocol: int
     hostname: str
@@ -74,6 +89,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     board: Literal["loopback", "emulated", ""] = ""
     root: str = ""
     releases: tuple[InstalledRelease, ...] = ()
+    highest: dict[str, str] = field(default_factory=dict)
     runtimes: tuple[str, ...] = ()
     system_runtimes: dict[RuntimeName, str] = field(default_factory=dict)
     blobs: tuple[BlobState, ...] = ()
@@ -101,3 +117,163 @@ class BenchReply(Struct, frozen=True, kw_only=True):
     harness_overhead_ns: int
     before: Conditions
     after: Conditions
+
+
+class BlobPart(Struct, frozen=True):
+    """A blob that is about to be sent from `offset` on: what is before it arrived earlier."""
+
+    digest: str
+    size: int
+    offset: int = 0
+
+
+class ReceiveRequest(Struct, frozen=True):
+    """The bytes of the parts follow this request's line, one after the other."""
+
+    blobs: tuple[BlobPart, ...]
+
+
+class ReceiveReply(Struct, frozen=True):
+    bytes: int
+
+
+class WheelBlob(Struct, frozen=True):
+    filename: str
+    digest: str
+
+
+class RuntimeRequest(Struct, frozen=True, kw_only=True):
+    """Make a runtime usable. key: a lock's digest, or `system:RUNTIME`; version: the lock's, or the range that is wanted.
+
+    wheels: blobs that were received; system: requirements that the board's own packages meet
+    """
+
+    key: str
+    runtime: RuntimeName
+    version: str
+    wheels: tuple[WheelBlob, ...] = ()
+    system: tuple[str, ...] = ()
+    probe_seconds: float = 120.0
+
+
+class RuntimeReply(Struct, frozen=True):
+    state: Literal["installed", "present", "system"]
+    version: str
+
+
+class RuntimeUse(Struct, frozen=True):
+    runtime: RuntimeName
+    key: str
+
+
+class SelftestResult(Struct, frozen=True, kw_only=True):
+    """worst: for each output the largest difference from the golden samples, in the output's own units"""
+
+    variant: str
+    runtime_version: str
+    worst: tuple[float, ...]
+    samples: int
+
+
+class InstallRequest(Struct, frozen=True, kw_only=True):
+    """release: the bundle's digest; manifest: the digest of its blob; variant: what `current/NAME` will mean."""
+
+    name: str
+    version: str
+    release: str
+    manifest: str
+    variant: str
+    variants: tuple[str, ...]
+    runtimes: tuple[RuntimeUse, ...]
+    signed: bool
+    selftest_seconds: float = 120.0
+    who: str = ""
+
+
+class InstallReply(Struct, frozen=True):
+    selftests: tuple[SelftestResult, ...]
+
+
+class SelftestRequest(Struct, frozen=True, kw_only=True):
+    """variants: empty for all that are installed"""
+
+    name: str
+    release: str
+    variants: tuple[str, ...] = ()
+    seconds: float = 120.0
+
+
+class ActivateRequest(Struct, frozen=True, kw_only=True):
+    """expected: the release that was active when this was planned (empty: none); another one now is refused
+
+    restart, health: the target's commands; keep: how many releases stay on the board
+    """
+
+    name: str
+    release: str
+    expected: str
+    downgrade: bool = False
+    restart: str = ""
+    health: str = ""
+    health_seconds: float = 60.0
+    keep: int = 2
+    who: str = ""
+
+
+class ActivateReply(Struct, frozen=True):
+    outcome: Literal["activated", "unchanged", "rolled-back"]
+    previous: str
+    reason: str
+
+
+class RollbackRequest(Struct, frozen=True, kw_only=True):
+    """leave: the release to go back from (empty: whatever is active); where it is not active any more nothing changes"""
+
+    name: str
+    leave: str
+    restart: str = ""
+    health: str = ""
+    health_seconds: float = 60.0
+    who: str = ""
+
+
+class RollbackReply(Struct, frozen=True):
+    """release: what is active now; left: what was before; reason: why nothing changed, or how the health command failed"""
+
+    outcome: Literal["rolled-back", "unchanged"]
+    release: str
+    left: str = ""
+    reason: str = ""
+
+
+class StatusReply(Struct, frozen=True):
+    """log_intact: every entry of the board's log holds the hash of the one before it"""
+
+    releases: tuple[InstalledRelease, ...]
+    log_entries: int
+    log_intact: bool
+
+
+class RemoveRequest(Struct, frozen=True, kw_only=True):
+    """release: empty for every release of that name, and its link"""
+
+    name: str
+    release: str = ""
+    who: str = ""
+
+
+class RemoveReply(Struct, frozen=True):
+    removed: tuple[str, ...]
+
+
+class AgentError(Struct, frozen=True):
+    """A refusal. kind: which of `edgepack.errors` it is."""
+
+    kind: Literal["input", "gate", "board", "trust", "bug"]
+    what: str
+    expected: str = ""
+    advice: str = ""
+
+
+class Refusal(Struct, frozen=True):
+    error: AgentError
