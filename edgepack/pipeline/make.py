@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import assert_never
 
 import msgspec
 from msgspec import Struct
 
-from edgepack import bundle, compress, convert, digest, evaluate, runtimes, sources
+from edgepack import bundle, compress, convert, digest, evaluate, runtimes
 from edgepack.digest import Digest
 from edgepack.errors import InexpressibleError, InputError
 from edgepack.names import Precision
@@ -20,6 +21,7 @@ from edgepack.plan import Plan
 from edgepack.ports import Loaded, Progress, TorchNative
 from edgepack.recipe import Convert, Prune, Quantize, Recipe, Recover, format_of, precision_of, sparsity_of
 from edgepack.samples import Array, Arrays, Run, over
+from edgepack.sources import torch_source
 from edgepack.variant import Built, Failed, Parity
 
 GOLDEN_SAMPLES = 4
@@ -94,9 +96,8 @@ class Workshop:
         )
 
     def _key(self, stage: str, recipe: Recipe) -> Digest:
-        tools = sources.frameworks(self.inputs.loaded.model.format)
         return digest.of_value(
-            (stage, self.inputs.loaded.model, recipe, data_digest(self.inputs), tools, cache.code_digest())
+            (stage, self.inputs.loaded.model, recipe, data_digest(self.inputs), tools(), cache.code_digest())
         )
 
     def _produce(self, recipe: Recipe, folder: Path) -> None:
@@ -169,7 +170,7 @@ class Workshop:
                     raise AssertionError("not a step before conversion")
                 case _:
                     assert_never(step)
-        return sources.from_module(module, source.model)
+        return torch_source.from_module(source.model.source, module, source.model.digest, source.model.signature.inputs)
 
     def _measure(
         self, parent: Loaded, run: Run, precision: Precision, notes: tuple[str, ...]
@@ -194,6 +195,26 @@ class Workshop:
         return compress.count(parent.native.module, next(self.inputs.probe.batches()))
 
 
+_TOOLS = (
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "litert-torch",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "onnxslim",
+)
+_FRAMEWORKS = ("tensorflow-cpu", "tf2onnx", "torch", "torch-pruning")
+
+
+@functools.cache
+def tools() -> tuple[tuple[str, str], ...]:
+    """The packages that decide what a step produces, with their versions, as far as they are installed."""
+    installed = {found.name.lower(): found.version for found in metadata.distributions()}
+    return tuple((name, installed[name]) for name in sorted((*_TOOLS, *_FRAMEWORKS)) if name in installed)
+
+
 def tolerances(expected: Arrays, parity: Parity, precision: Precision) -> tuple[float, ...]:
     """How far a board's answer may be from this machine's, per output, absolute.
 
@@ -209,6 +230,3 @@ def tolerances(expected: Arrays, parity: Parity, precision: Precision) -> tuple[
 def _labels(labels: Array | None) -> Array:
     assert labels is not None, "evaluation data is loaded with labels"
     return labels
-
-
-Make = Callable[[Recipe], Made | Failed]

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgepack import bundle, digest, sources, wheels
+from edgepack import bundle, digest, wheels
 from edgepack.bundle import Bundle
 from edgepack.digest import Digest
 from edgepack.errors import InputError
 from edgepack.lock import Platform, RuntimeLock
 from edgepack.manifest import SCHEMA, LockRecord, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
-from edgepack.pipeline.make import Made
+from edgepack.pipeline.make import Made, tools
 from edgepack.pipeline.prepare import Inputs
 from edgepack.plan import Plan
 from edgepack.ports import Progress
@@ -58,7 +58,7 @@ def _manifest(
             calibration=inputs.calibration.digest if inputs.calibration else None,
             evaluation=scored.samples.digest if scored else None,
             training=inputs.training.digest if inputs.training else None,
-            tools=sources.frameworks(model.format),
+            tools=tools(),
         ),
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from edgepack.digest import Digest
 from edgepack.documents import Origin
 from edgepack.errors import InputError
 from edgepack.model import Signature
-from edgepack.ports import Loaded, Progress, TorchNative
+from edgepack.ports import KerasNative, Loaded, OnnxNative, Progress, TfliteNative, TorchNative
 from edgepack.profile import Resolved
 from edgepack.project import Project
 from edgepack.samples import Arrays, Samples, TrainingData, over
@@ -66,18 +67,21 @@ def prepare(request: Request, progress: Progress) -> Inputs:
     Raises InputError: files missing or broken, shapes or dtypes that do not fit, NaN in the data or in an output.
     """
     project, folder = request.project, request.folder
-    with progress.step(f"load {project.model.source}"):
-        loaded = sources.load(project, folder, progress)
+    loaded = sources.load(project, folder, progress)
     data, signature = project.data, loaded.model.signature
-    calibration = (
-        sources.load_samples(data.calibration, folder, signature, data.preprocessing, False)
-        if data.calibration
+    note = progress.note
+
+    def samples(reference: str, need_labels: bool) -> Samples | None:
+        if not reference:
+            return None
+        return sources.load_samples(reference, folder, signature, data.preprocessing, need_labels, note)
+
+    calibration, evaluation = samples(data.calibration, False), samples(data.evaluation, True)
+    training = (
+        sources.load_training(data.training, folder, signature, data.preprocessing, project.build.seed, note=note)
+        if data.training
         else None
     )
-    evaluation = (
-        sources.load_samples(data.evaluation, folder, signature, data.preprocessing, True) if data.evaluation else None
-    )
-    training = sources.load_training(data.training, folder, signature, data.preprocessing) if data.training else None
     probe = (calibration or evaluation or _noise(signature, progress)).take(PARITY_SAMPLES)
     _check_finite(over(loaded.run, probe.take(4)), loaded)
     return Inputs(
@@ -86,7 +90,7 @@ def prepare(request: Request, progress: Progress) -> Inputs:
         scored=_score_source(loaded, evaluation, request, progress) if evaluation else None,
         training=training,
         probe=probe,
-        size_bytes=sources.size_of(loaded, project, folder),
+        size_bytes=_size_of(loaded, folder / project.model.source),
     )
 
 
@@ -142,7 +146,18 @@ def data_digest(inputs: Inputs) -> Digest:
     )
 
 
-def with_module(loaded: Loaded, module: object, run: object) -> Loaded:
-    """The same model with other weights: after pruning and recovery."""
-    assert isinstance(loaded.native, TorchNative)
-    return replace(loaded, native=TorchNative(module), run=run)  # type: ignore[arg-type]
+def _size_of(loaded: Loaded, path: Path) -> int:
+    """Bytes of the source: its file or folder, or for a callable the weights that it returned."""
+    if path.is_file():
+        return path.stat().st_size
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    match loaded.native:
+        case TorchNative(module=module):
+            return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+        case KerasNative(model=model):
+            return sum(weight.numpy().nbytes for weight in model.weights)
+        case OnnxNative(path=file) | TfliteNative(path=file):
+            return file.stat().st_size
+        case _:
+            assert_never(loaded.native)
