@@ -1,0 +1,198 @@
+"""An ONNX file as its operators: which are quantized already, which stayed in float, which hold weights, along which axis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepack.compress.operators import Operator
+from edgepack.errors import InexpressibleError
+from edgepack.runtimes import foreign
+
+LEAST_OPSET = 13
+"""Quantization along an axis came with opset 13."""
+GREATEST_OPSET = 21
+GREATEST_IR = 10
+"""What onnxruntime 1.19 opens: the newest for boards with Python 3.9."""
+
+_FLOAT, _FLOAT16 = 1, 10
+_MOVES = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+_INTEGER = {
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeLSTM",
+    "MatMulNBits",
+    "QAttention",
+    "QGemm",
+    "MatMulIntegerToFloat",
+}
+_WEIGHTED = {
+    "Conv": (1,),
+    "ConvTranspose": (1,),
+    "MatMul": (0, 1),
+    "Gemm": (0, 1),
+    "LSTM": (1, 2),
+    "GRU": (1, 2),
+    "RNN": (1, 2),
+    "Gather": (0,),
+}
+"""Operators whose weights are worth storing small, and at which inputs those are."""
+
+
+def load(path: Path) -> Any:
+    """The file's ModelProto at an opset that can be quantized and that boards open.
+
+    Raises InputError for a broken file, InexpressibleError where the opset cannot be changed.
+    """
+    onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
+    with foreign.reading(path.name, expected="a whole ONNX file"):
+        model = onnx.load(str(path))
+    opset = opset_of(model)
+    wanted = min(max(opset, LEAST_OPSET), GREATEST_OPSET)
+    if opset != wanted:
+        converter = foreign.import_framework("onnx.version_converter", "onnx", "quantizing ONNX")
+        with foreign.converting(
+            f"{path.name}: its opset {opset} cannot be changed to {wanted}", advice="export it anew"
+        ):
+            model = converter.convert_version(model, wanted)
+    return model
+
+
+def opset_of(model: Any) -> int:
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+
+def already_quantized(model: Any) -> str:
+    """What shows that a model is quantized already, in words; empty when it computes and stores its weights in float."""
+    for node in model.graph.node:
+        if node.op_type in _MOVES | _INTEGER or node.op_type.startswith("QLinear"):
+            return f"it holds {node.op_type} operators"
+    if any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer):
+        return "its weights are float16"
+    return ""
+
+
+def name_nodes(model: Any) -> None:
+    """Give every node a name of its own, from its first output, so that it can be named in a report and excluded."""
+    taken = {node.name for node in model.graph.node}
+    for node in model.graph.node:
+        if not node.name:
+            name = f"{node.op_type}_{node.output[0]}"
+            while name in taken:
+                name += "_"
+            node.name = name
+            taken.add(name)
+
+
+def final_softmaxes(model: Any) -> tuple[str, ...]:
+    """The names of the Softmax nodes whose answer leaves the graph, directly or reshaped."""
+    producer = {output: node for node in model.graph.node for output in node.output}
+    found = []
+    for output in model.graph.output:
+        node = producer.get(output.name)
+        while node is not None and node.op_type in ("Reshape", "Identity", "Squeeze", "Flatten"):
+            node = producer.get(node.input[0])
+        if node is not None and node.op_type == "Softmax":
+            found.append(node.name)
+    return tuple(found)
+
+
+def weights(model: Any) -> dict[str, int]:
+    """The float32 matrices that operators hold as weights: their names, and the axis of their output channels."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer if is_matrix(tensor)}
+    found: dict[str, int] = {}
+    for node in model.graph.node:
+        for place in _WEIGHTED.get(node.op_type, ()):
+            if place < len(node.input) and node.input[place] in constants:
+                found.setdefault(node.input[place], _channel_axis(node, place, len(constants[node.input[place]].dims)))
+    return found
+
+
+def is_matrix(tensor: Any) -> bool:
+    """Whether an initializer is float32 of two axes or more."""
+    return bool(tensor.data_type == _FLOAT and len(tensor.dims) >= 2)
+
+
+def holding(model: Any, names: set[str]) -> tuple[Operator, ...]:
+    """The operators that take one of the tensors `names` as their weights."""
+    return tuple(
+        Operator(node.op_type, node.name)
+        for node in model.graph.node
+        if any(place < len(node.input) and node.input[place] in names for place in _WEIGHTED.get(node.op_type, ()))
+    )
+
+
+def computing(model: Any) -> tuple[tuple[Operator, ...], tuple[Operator, ...]]:
+    """Operators between DequantizeLinear and QuantizeLinear, which a runtime runs on integers, and those that stay in float."""
+    producer = {output: node.op_type for node in model.graph.node for output in node.output}
+    consumers: dict[str, set[str]] = {output.name: {"output"} for output in model.graph.output}
+    for node in model.graph.node:
+        for name in node.input:
+            consumers.setdefault(name, set()).add(node.op_type)
+    kinds = _element_types(model)
+    integer, floating = [], []
+    for node in model.graph.node:
+        if node.op_type in _MOVES or node.op_type == "Constant":
+            continue
+        fed = bool(node.input) and producer.get(node.input[0]) == "DequantizeLinear"
+        if fed and all(consumers.get(name) == {"QuantizeLinear"} for name in node.output if name):
+            integer.append(Operator(node.op_type, node.name))
+        elif any(kinds.get(name) == _FLOAT for name in node.output):
+            floating.append(Operator(node.op_type, node.name))
+    return tuple(integer), tuple(floating)
+
+
+def clean(model: Any) -> None:
+    """Drop what would differ from one machine to the next and what boards do not need, and set the oldest fitting IR version.
+
+    Exporters note the stack trace of every node, with the paths of the machine that exported it.
+    """
+    used = {node.domain for node in model.graph.node}
+    kept = [entry for entry in model.opset_import if entry.domain in used | {"", "ai.onnx"}]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    model.ir_version = min(model.ir_version, GREATEST_IR)
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for item in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+
+
+def check_ceilings(model: Any, file: str) -> None:
+    if opset_of(model) > GREATEST_OPSET:
+        raise InexpressibleError(
+            f"{file}: needs opset {opset_of(model)}", expected=f"at most {GREATEST_OPSET}, which onnxruntime 1.19 opens"
+        )
+
+
+def array(tensor: Any) -> Any:
+    """A copy of an initializer's values that may be written to."""
+    onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
+    return np.array(onnx.numpy_helper.to_array(tensor))
+
+
+def _channel_axis(node: Any, place: int, rank: int) -> int:
+    match node.op_type:
+        case "Conv" | "Gather":
+            return 0
+        case "Gemm":
+            transposed = any(
+                attribute.name == ("transA", "transB")[place] and attribute.i for attribute in node.attribute
+            )
+            return (1 if transposed else 0) if place == 0 else (0 if transposed else 1)
+        case "MatMul":
+            return rank - 2 if place == 0 else rank - 1
+        case _:
+            return 1  # ConvTranspose [in, out, …]; LSTM, GRU, RNN [directions, gates × hidden, …]
+
+
+def _element_types(model: Any) -> dict[str, int]:
+    onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
+    inferred = onnx.shape_inference.infer_shapes(model)
+    infos = (*inferred.graph.value_info, *inferred.graph.output)
+    return {info.name: info.type.tensor_type.elem_type for info in infos}
