@@ -109,6 +109,29 @@ class Report(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = field(default=())
 
 
+class Comparison(Struct, frozen=True, kw_only=True):
+    """Two reports of one board, the second over the first.
+
+    ratio, interval: of the medians, with its 95 % confidence interval; p90_ratio: of the 90th percentiles
+    verdict: `faster` or `slower` where the interval excludes 1, else `same`: no difference was shown
+    regression: slower, and by more than `margin` (0.05 is 5 %)
+    excluded: the interval rules out that it got slower by more than `margin`
+    validity: the worse of the two reports'; reasons: what weakens the comparison
+    """
+
+    before: str
+    after: str
+    ratio: float
+    interval: tuple[float, float]
+    p90_ratio: float
+    margin: float
+    verdict: Literal["faster", "slower", "same"]
+    regression: bool
+    excluded: bool
+    validity: Verdict
+    reasons: tuple[str, ...]
+
+
 def decode(data: bytes, file: str) -> Report:
     """Parse a report. Raises InputError naming `file`."""
     import msgspec

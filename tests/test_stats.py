@@ -1,0 +1,282 @@
+"""What samples mean: on traces whose verdict is known, because the test made them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgepack import stats
+from edgepack.digest import Digest
+from edgepack.report import (
+    BenchProtocol,
+    BundleRef,
+    Conditions,
+    ProcessRun,
+    Report,
+    RunContext,
+    RuntimeRef,
+    Validity,
+    Verdict,
+)
+
+samples = st.lists(st.integers(1, 10**10), min_size=1, max_size=300)
+
+
+def _process(times: Sequence[float]) -> ProcessRun:
+    ns = tuple(max(1, round(time)) for time in times)
+    return ProcessRun(import_ns=1, load_ns=1, first_ns=1, warm_ns=(), samples_ns=ns, vmhwm_kb=1)
+
+
+def _steady(
+    seed: int, processes: int = 5, count: int = 60, level: float = 5e6, noise: float = 0.01
+) -> list[ProcessRun]:
+    """Processes on a quiet board: right-skewed noise as latencies have it, 0.5 % between processes."""
+    random = np.random.default_rng(seed)
+    return [
+        _process(level * math.exp(random.normal(0, 0.005)) * (1 + noise * random.gamma(2, 0.5, count)))
+        for _ in range(processes)
+    ]
+
+
+def _judge(processes: Sequence[ProcessRun], **changes: Any) -> Validity:
+    evidence: dict[str, Any] = {
+        "processes": tuple(processes),
+        "summary": stats.summarize(processes),
+        "protocol": BenchProtocol(),
+        "overhead_ns": 500,
+        "before": Conditions(governor="performance", load_1m=0.1, throttled=0, temperature_c=50.0),
+        "after": Conditions(governor="performance", load_1m=1.0, throttled=0, temperature_c=60.0),
+        "board": None,
+        "cores": 4,
+    }
+    return stats.judge(stats.Evidence(**{**evidence, **changes}))
+
+
+def _report(processes: Sequence[ProcessRun], target: str = "kitchen", verdict: Verdict = "valid") -> Report:
+    conditions = Conditions()
+    return Report(
+        bundle=BundleRef("kws", "1.0.0", Digest("sha256:" + "0" * 64)),
+        variant="kws.rpi4.w8a8.tflite",
+        runtime=RuntimeRef("litert", "2.3.0", 1, None),
+        device={},
+        run_context=RunContext(target=target, started="", edgepack="0.1.0", before=conditions, after=conditions),
+        protocol=BenchProtocol(),
+        processes=tuple(processes),
+        summary=stats.summarize(processes),
+        harness_overhead_ns=1,
+        validity=Validity(verdict, () if verdict == "valid" else ("because",)),
+    )
+
+
+@given(samples, st.integers(1, 100))
+def test_a_percentile_is_the_smallest_sample_that_enough_do_not_exceed(values: list[int], percent: int) -> None:
+    ordered = sorted(values)
+    found = stats.percentile(ordered, percent)
+    assert found in values
+    assert sum(value <= found for value in values) * 100 >= percent * len(values)
+    assert sum(value < found for value in values) * 100 < percent * len(values)
+
+
+@given(st.lists(samples, min_size=1, max_size=4))
+def test_a_summary_is_ordered_and_complete(runs: list[list[int]]) -> None:
+    summary = stats.summarize([_process(run) for run in runs])
+    low, high = summary.p50_interval_ns
+    assert summary.minimum_ns <= low <= summary.p50_ns <= high <= summary.maximum_ns
+    assert summary.p50_ns <= summary.p90_ns <= summary.p99_ns <= summary.maximum_ns
+    assert summary.minimum_ns <= summary.mean_ns <= summary.maximum_ns
+    assert summary.count == sum(map(len, runs))
+
+
+@pytest.mark.parametrize(("n", "k"), [(6, 1), (10, 2), (20, 6), (50, 18), (100, 40), (500, 228)])
+def test_the_median_interval_is_the_published_table_s(n: int, k: int) -> None:
+    """Ranks of the 95 % interval of the median: Conover, Practical Nonparametric Statistics; exact binomial."""
+    assert stats.median_interval(range(1, n + 1)) == (k, n - k + 1)
+
+
+def test_the_median_interval_covers_the_median() -> None:
+    random = np.random.default_rng(1)
+    trials = 2000
+    inside = 0
+    for _ in range(trials):
+        low, high = stats.median_interval(sorted(random.exponential(1e6, 41).astype(int).tolist()))
+        inside += low <= 1e6 * math.log(2) <= high
+    assert 0.94 < inside / trials < 0.99
+
+
+def test_a_quiet_board_is_valid() -> None:
+    assert [_judge(_steady(seed)) for seed in range(20)] == [Validity("valid", ())] * 20
+
+
+def test_an_emulated_board_is_never_valid() -> None:
+    verdict = _judge(_steady(0), board="emulated")
+    assert verdict.verdict == "invalid"
+    assert "emulated" in verdict.reasons[0]
+
+
+def test_a_loopback_board_is_suspect() -> None:
+    verdict = _judge(_steady(0), board="loopback")
+    assert verdict.verdict == "suspect"
+    assert "this machine" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize("change", [0.2, -0.2, 0.06])
+def test_drift_is_seen(change: float) -> None:
+    ramp = np.linspace(1, 1 + change, 60)
+    drifting = [_process(np.array(process.samples_ns) * ramp) for process in _steady(3)]
+    verdict = _judge(drifting)
+    assert verdict.verdict == "suspect"
+    assert any(
+        "not steady" in reason and ("slower" if change > 0 else "faster") in reason for reason in verdict.reasons
+    )
+
+
+def test_a_board_that_throttles_halfway_drifts() -> None:
+    """The clock falls from 1.5 to 1.0 GHz after two thirds of each process."""
+    step = np.where(np.arange(60) < 40, 1.0, 1.5)
+    verdict = _judge([_process(np.array(process.samples_ns) * step) for process in _steady(4)])
+    assert any("50" in reason and "not steady" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(("share", "gap"), [(0.5, 1.3), (0.2, 1.5), (0.5, 1.1)])
+def test_two_modes_are_seen(share: float, gap: float) -> None:
+    random = np.random.default_rng(5)
+    runs = [_process(np.array(p.samples_ns) * np.where(random.random(60) < share, gap, 1)) for p in _steady(5)]
+    verdict = _judge(runs)
+    assert any("two modes" in reason for reason in verdict.reasons)
+
+
+def test_skewed_noise_is_not_two_modes() -> None:
+    for seed in range(60):
+        for noise in (0.01, 0.1, 0.5):
+            assert stats.two_modes(_steady(seed, noise=noise)) is None
+
+
+def test_a_coarse_clock_is_neither_drift_nor_two_modes() -> None:
+    random = np.random.default_rng(6)
+    runs = [_process(random.integers(4990, 5010, 60) * 1000) for _ in range(5)]
+    assert stats.drift(runs) == 0.0
+    assert stats.two_modes(runs) is None
+    assert stats.drift([_process([5e6] * 60)] * 3) == 0.0
+
+
+def test_processes_that_differ_are_suspect() -> None:
+    runs = [*_steady(7, 4), *_steady(8, 1, level=5.4e6)]
+    assert any("medians of the processes differ" in reason for reason in _judge(runs).reasons)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (0x0, 0x10000, "under-voltage during"),
+        (0x0, 0x50005, "under-voltage after"),
+        (0x4, 0x40004, "throttled before"),
+        (0x0, 0x80000, "soft temperature limit during"),
+    ],
+)
+def test_throttling_during_the_run_is_invalid(before: int, after: int, reason: str) -> None:
+    verdict = _judge(_steady(0), before=Conditions(throttled=before), after=Conditions(throttled=after))
+    assert verdict.verdict == "invalid"
+    assert reason in verdict.reasons[0].replace("reported ", "").replace(" the run", "")
+
+
+def test_throttling_before_the_run_is_no_matter() -> None:
+    old = Conditions(throttled=0x50000)
+    assert _judge(_steady(0), before=old, after=old).verdict == "valid"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"overhead_ns": 60_000}, "timing itself takes"),
+        ({"before": Conditions(load_1m=1.3)}, "the board was busy"),
+        ({"after": Conditions(temperature_c=82.0)}, "82 °C"),
+        ({"before": Conditions(governor="powersave")}, "powersave"),
+    ],
+)
+def test_disturbances_are_suspect(changes: dict[str, Any], reason: str) -> None:
+    verdict = _judge(_steady(0), **changes)
+    assert verdict.verdict == "suspect"
+    assert len(verdict.reasons) == 1
+    assert reason in verdict.reasons[0]
+
+
+def test_limits_are_reached_before_they_are_exceeded() -> None:
+    assert _judge(_steady(0), before=Conditions(load_1m=1.0)).verdict == "valid"
+    p50 = stats.summarize(_steady(0)).p50_ns
+    assert _judge(_steady(0), overhead_ns=p50 // 100).verdict == "valid"
+    assert _judge(_steady(0), overhead_ns=p50 // 100 + 2).verdict == "suspect"
+
+
+def test_too_little_is_suspect() -> None:
+    assert any("2 processes, at least 3" in reason for reason in _judge(_steady(0, 2)).reasons)
+    assert any("63 samples, at least 64" in reason for reason in _judge(_steady(0, 3, 21)).reasons)
+    assert not any("samples" in reason for reason in _judge(_steady(0, 4, 16)).reasons)
+    wide = _judge(_steady(0, noise=0.3))
+    assert any("interval" in reason for reason in wide.reasons)
+
+
+def test_an_equal_run_is_the_same_and_a_slower_one_is_slower() -> None:
+    """A against A must seldom differ (5 % by definition), 20 % must be seen: over many pairs with 2 % between processes."""
+    random = np.random.default_rng(9)
+
+    def run(level: float, processes: int) -> Report:
+        levels = level * np.exp(random.normal(0, 0.02, processes))
+        return _report([_process(one * (1 + 0.02 * random.gamma(2, 0.5, 40))) for one in levels])
+
+    for processes, least_seen in ((3, 0.95), (5, 1.0)):
+        same = [stats.compare(run(5e6, processes), run(5e6, processes), 0.05) for _ in range(200)]
+        slower = [stats.compare(run(5e6, processes), run(6e6, processes), 0.05) for _ in range(100)]
+        assert sum(one.verdict != "same" for one in same) <= 0.08 * len(same)
+        assert sum(one.regression for one in slower) >= least_seen * len(slower)
+        covered = sum(one.interval[0] <= 1.2 <= one.interval[1] for one in slower)
+        assert covered >= 0.9 * len(slower)
+
+
+@given(st.integers(0, 50), st.floats(0.3, 3), st.integers(1, 4), st.integers(1, 4))
+@settings(max_examples=60)
+def test_comparing_the_other_way_round_inverts(seed: int, factor: float, first: int, second: int) -> None:
+    a, b = _report(_steady(seed, first, 20)), _report(_steady(seed + 99, second, 20, level=5e6 * factor))
+    there, back = stats.compare(a, b, 0.05), stats.compare(b, a, 0.05)
+    assert there.ratio == pytest.approx(1 / back.ratio)
+    assert there.interval[0] == pytest.approx(1 / back.interval[1])
+    assert {there.verdict, back.verdict} in ({"same"}, {"faster", "slower"})
+    assert there.interval[0] <= there.ratio <= there.interval[1]
+    assert there.regression == (there.verdict == "slower" and there.ratio > 1.05)
+
+
+def test_the_margin_s_boundary() -> None:
+    a = _report([_process([1_000_000] * 20)] * 3)
+    b = _report([_process([1_100_000] * 20)] * 3)
+    at, below = stats.compare(a, b, 0.1000001), stats.compare(a, b, 0.0999999)
+    assert (at.verdict, at.regression, at.excluded) == ("slower", False, True)
+    assert (below.verdict, below.regression, below.excluded) == ("slower", True, False)
+
+
+def test_noise_excludes_nothing() -> None:
+    noisy = [_process([level] * 20) for level in (4e6, 5e6, 6e6)]
+    comparison = stats.compare(_report(noisy), _report(noisy), 0.05)
+    assert (comparison.verdict, comparison.regression, comparison.excluded) == ("same", False, False)
+
+
+def test_what_weakens_a_comparison_is_said() -> None:
+    a = _report(_steady(0), verdict="suspect")
+    b = msgspec.structs.replace(_report(_steady(1, 1), target="hall"), runtime=RuntimeRef("litert", "2.3.0", 4, None))
+    comparison = stats.compare(a, b, 0.05)
+    assert comparison.validity == "suspect"
+    text = " | ".join(comparison.reasons)
+    assert "different targets: kitchen and hall" in text
+    assert "different numbers of threads: 1 and 4" in text
+    assert "one process" in text
+    assert "because" in text
+
+
+def test_the_median_of_two_is_a_sample() -> None:
+    assert stats.percentile([1, 2], 50) == statistics.median_low([1, 2])
