@@ -207,9 +207,9 @@ def _spearman_z(times: Floats) -> float:
 def two_modes(processes: Sequence[ProcessRun]) -> tuple[float, float] | None:
     """The two latencies in ns around which processes themselves alternate, or None.
 
-    Each process's samples over its own 10th percentile (a median would jump between the modes), as logarithms, smoothed by a Gaussian kernel with Silverman's bandwidth (which
-    oversmooths two modes: what remains is clear). Two peaks more than 5 % apart count when the valley between them is below
-    half the lower one and a tenth of the samples lies on either side of it.
+    Each process's samples over its own 10th percentile (a median would jump between the modes), as logarithms, smoothed by a
+    Gaussian kernel with Silverman's bandwidth, which oversmooths two modes: what remains is clear. Two peaks more than 5 %
+    apart count when the valley between them is below half the lower one and a tenth of the samples lies on either side.
     """
     series = [np.asarray(process.samples_ns, np.float64) for process in processes]
     levels = [float(np.quantile(times, 0.1)) for times in series]
