@@ -68,8 +68,13 @@ def load_callable(reference: str, folder: Path) -> UserCallable:
 
 
 def _import(file: Path) -> Any:
-    """The module of a file under a name of its own: two projects' `model.py` are two modules."""
-    name = f"edgepack_user_{digest.hex_of(digest.of_bytes(str(file).encode()))[:12]}_{file.stem}"
+    """The module of a file, under its own name, as an import by a sibling would: class names end up in converted models."""
+    name = file.stem
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(file):
+        return known
+    if known is not None or name in sys.stdlib_module_names:
+        name = f"user_{name}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise InputError(f"{file} cannot be imported", expected="a Python file")

@@ -42,11 +42,6 @@ def describe(names: Sequence[str], outputs: Sequence[Any]) -> Specs:
     return tuple(TensorSpec(n, tuple(a.shape), str(a.dtype)) for n, a in zip(names, arrays, strict=True))
 
 
-def output_names(count: int) -> list[str]:
-    """Names for outputs that have none."""
-    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
-
-
 def _check_arrays(source: str, inputs: Specs, arrays: Arrays) -> None:
     given = [(a.shape[1:], str(a.dtype)) for a in arrays]
     wanted = [(tuple(spec.shape[1:]), spec.dtype) for spec in inputs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from edgepack.errors import InputError, UsageError
 from edgepack.model import Format, Model, Signature, TensorSpec
 from edgepack.ports import KerasNative, Loaded
 from edgepack.runtimes import foreign
+from edgepack.runtimes.torch_outputs import numbered
 from edgepack.samples import Arrays
 from edgepack.sources import asking
 from edgepack.sources.signatures import Specs, check_declared, settle
@@ -54,7 +56,7 @@ def from_saved_model(source: str, path: Path, declared: Specs) -> Loaded:
     """A TensorFlow SavedModel, asked through its serving signature."""
     tensorflow = foreign.import_framework("tensorflow", "keras", "reading a SavedModel")
     with foreign.reading(f"{source} cannot be read as a SavedModel", advice="save it again"):
-        module = tensorflow.saved_model.load(str(path))
+        module = _load_without_optimizer(tensorflow, path)
     function = serving_function(source, module)
     keywords = function.structured_input_signature[1]
     found = tuple(TensorSpec(name, *_tensor(spec)) for name, spec in sorted(keywords.items()))
@@ -68,6 +70,22 @@ def from_saved_model(source: str, path: Path, declared: Specs) -> Loaded:
 
     # The function lives as long as the object it was loaded with: KerasNative keeps that.
     return _finish(source, KerasNative(module, path), digest.of_tree(path), inputs, names, ask)
+
+
+def _load_without_optimizer(tensorflow: Any, path: Path) -> Any:
+    """A SavedModel without its optimizer's state: what Keras 2 wrote of it stops Keras 3, and nobody asks it."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    for graph in saved.meta_graphs:
+        for node in graph.object_graph_def.nodes:
+            del node.slot_variables[:]
+    with tempfile.TemporaryDirectory() as folder:
+        for part in path.iterdir():
+            if part.name != "saved_model.pb":
+                (Path(folder) / part.name).symlink_to(part)
+        (Path(folder) / "saved_model.pb").write_bytes(saved.SerializeToString())
+        return tensorflow.saved_model.load(folder)
 
 
 def load_weights(model: Any, path: Path, reference: str) -> None:
@@ -98,8 +116,12 @@ def _load(source: str, model: Any, identity: Digest | None, declared: Specs, cod
 
     inputs = _inputs(source, model, declared)
 
+    structure = getattr(model, "input", None) if getattr(model, "inputs", None) else None
+
     def ask(arrays: Arrays) -> list[Any]:
-        result = model(list(arrays) if len(arrays) > 1 else arrays[0], training=False)
+        given = arrays[0] if len(arrays) == 1 else list(arrays)
+        packed = given if structure is None else keras.tree.pack_sequence_as(structure, list(arrays))
+        result = model(packed, training=False)
         return [keras.ops.convert_to_numpy(value) for value in keras.tree.flatten(result)]
 
     with foreign.reading(f"{source} fails on its inputs ({', '.join(map(str, inputs))})"):
@@ -156,7 +178,7 @@ def _tensor(spec: Any) -> tuple[tuple[int | None, ...], str]:
 
 def _output_names(model: Any, count: int) -> list[str]:
     names = [str(name) for name in getattr(model, "output_names", None) or ()]
-    return names if len(names) == count and len(set(names)) == count else asking.output_names(count)
+    return names if len(names) == count and len(set(names)) == count else numbered(count)
 
 
 def _weights_digest(model: Any) -> Digest:

@@ -14,6 +14,7 @@ from edgepack.errors import InputError
 from edgepack.model import Format, Model, Signature, TensorSpec
 from edgepack.ports import Loaded, TorchNative
 from edgepack.runtimes import foreign
+from edgepack.runtimes.torch_outputs import named_outputs
 from edgepack.samples import Arrays
 from edgepack.sources import asking, locate
 from edgepack.sources.signatures import Specs, check_declared, settle
@@ -83,7 +84,7 @@ def _load(source: str, native: TorchNative, identity: Digest, inputs: Specs) -> 
     def ask(arrays: Arrays) -> list[Any]:
         with torch.no_grad():
             result = native.module(*(torch.tensor(array) for array in arrays))
-        return [value.detach().numpy() for _, value in flatten(result)]
+        return [value.detach().numpy() for _, value in named_outputs(result)]
 
     shown = ", ".join(map(str, inputs))
     with foreign.reading(
@@ -92,7 +93,7 @@ def _load(source: str, native: TorchNative, identity: Digest, inputs: Specs) -> 
         advice='correct [model] inputs = [{ name = "x", shape = [1, …] }] or --input x=1,…; the first axis is the batch',
     ):
         with torch.no_grad():
-            flat = flatten(native.module(*(torch.tensor(array) for array in asking.zeros(inputs))))
+            flat = named_outputs(native.module(*(torch.tensor(array) for array in asking.zeros(inputs))))
         names = [name for name, _ in flat]
         outputs = asking.describe(names, [value.detach().numpy() for _, value in flat])
     model = Model(
@@ -103,21 +104,6 @@ def _load(source: str, native: TorchNative, identity: Digest, inputs: Specs) -> 
         frameworks=foreign.versions("torch"),
     )
     return Loaded(model, native, asking.checked(source, inputs, names, ask))
-
-
-def flatten(result: Any) -> list[tuple[str, Any]]:
-    """The tensors of a module's result, named: a mapping's keys, else `output` or `output_0`, `output_1`, …"""
-    import torch
-    from torch.utils import _pytree
-
-    if isinstance(result, torch.Tensor):
-        return [("output", result)]
-    if isinstance(result, Mapping) and all(isinstance(value, torch.Tensor) for value in result.values()):
-        return [(str(name), value) for name, value in result.items()]
-    tensors = [leaf for leaf in _pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-    if not tensors:
-        raise TypeError(f"the model returned {type(result).__name__}, not tensors")
-    return list(zip(asking.output_names(len(tensors)), tensors, strict=True))
 
 
 def _inputs_of_program(source: str, program: Any) -> Specs:
