@@ -11,7 +11,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _KEY = re.compile(r"sha256:[0-9a-f]{64}|system:[a-z-]{1,32}")
 _FILE = re.compile(r"[A-Za-z0-9_+@][A-Za-z0-9._+@=,-]{0,159}")
-R = TypeVar("R", bound="NamedTuple")
+R = TypeVar("R")
 
 
 class FactsRequest(NamedTuple):
@@ -118,13 +118,14 @@ def decode(kind: Type[R], raw: Any) -> R:
     """`raw` as a `kind`. Raises Fault for a missing field, a wrong type, or a string that may not become part of a path."""
     if not isinstance(raw, dict):
         raise Fault("bug", f"{kind.__name__}: no JSON object")
+    fields: Any = kind
     values = {}
-    for name, annotation in kind.__annotations__.items():
+    for name, annotation in fields.__annotations__.items():
         if name in raw:
             values[name] = _value(raw[name], _spelled(annotation), f"{kind.__name__}.{name}")
-        elif name not in kind._field_defaults:
+        elif name not in fields._field_defaults:
             raise Fault("bug", f"{kind.__name__}.{name} is missing")
-    decoded = kind(**values)
+    decoded: R = fields(**values)
     for name, rule in _CHECKED.items():
         if values.get(name):
             check(values[name], rule)

@@ -1,0 +1,216 @@
+"""An open connection to a board: its agent asked, blobs streamed to it, every command with a deadline and a cap."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, NoReturn
+
+import msgspec
+import paramiko
+from msgspec import Struct
+
+from edgepack import digest
+from edgepack.errors import BoardError, BugError, EdgepackError, GateError, InputError, TrustError
+from edgepack.ports import Reply
+from edgepack.protocol import AgentError, BlobPart, Empty, ReceiveReply, ReceiveRequest, Refusal
+from edgepack.remote import commands
+from edgepack.remote.pyz import agent_pyz
+from edgepack.target import Target
+
+_CHUNK = 1 << 18
+_MOST_OUTPUT = 64 << 20
+_MOST_STDERR = 1 << 16
+_STALL = 60.0
+_SLOWEST = 8 << 10
+"""Bytes a second below which a link counts as broken."""
+_GRACE = 5.0
+"""Seconds that the agent, which keeps the same deadline, gets to say itself that it ran out of time."""
+_ERRORS: dict[str, type[EdgepackError]] = {
+    "input": InputError,
+    "gate": GateError,
+    "board": BoardError,
+    "trust": TrustError,
+    "bug": BugError,
+}
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A blob to send from `part.offset` on. open: a fresh stream of all of its bytes."""
+
+    part: BlobPart
+    open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command on the board came to. code: -1 where it was killed or the connection was lost"""
+
+    code: int
+    out: bytes
+    err: str
+
+
+class Session:
+    """One board over one SSH connection. Not for several threads at once."""
+
+    def __init__(self, target: Target, transport: paramiko.Transport) -> None:
+        self._target, self._transport = target, transport
+        self._root = target.root or "~/.edgepack"
+        self._digest = digest.hex_of(digest.of_bytes(agent_pyz()))
+
+    def call(self, verb: str, request: Struct, reply: type[Reply], deadline: float) -> Reply:
+        """Ask the agent, which is sent first where the board lacks it. deadline: seconds.
+
+        Raises the error class that a refusal names, BoardError where the board died, hung or has no Python of 3.9 or newer.
+        """
+        line = msgspec.json.encode(request) + b"\n"
+        return self._ask(verb, lambda: iter((line,)), reply, deadline)
+
+    def send_blobs(self, blobs: Sequence[Outgoing], told: Callable[[int], None] = lambda sent: None) -> int:
+        """Stream blobs in one go; the bytes that were sent. told: hears of every chunk's bytes.
+
+        The agent checks each digest. What arrives before a failure is kept there for the next time.
+        """
+        if not blobs:
+            return 0
+        size = sum(one.part.size - one.part.offset for one in blobs)
+        line = msgspec.json.encode(ReceiveRequest(tuple(one.part for one in blobs))) + b"\n"
+        deadline = 120 + size / _SLOWEST
+        return self._ask("receive", lambda: _stream(line, blobs, told), ReceiveReply, deadline).bytes
+
+    def _ask(self, verb: str, data: Callable[[], Iterator[bytes]], reply: type[Reply], deadline: float) -> Reply:
+        command = commands.run_agent(self._root, self._digest, verb, deadline)
+        output = self._run(command, data(), verb, deadline)
+        if output.code == commands.NO_AGENT:
+            self._install_agent()
+            output = self._run(command, data(), verb, deadline)
+        return self._decode(output, verb, reply)
+
+    def _install_agent(self) -> None:
+        command = commands.install_agent(self._root, self._digest)
+        output = self._run(command, iter((agent_pyz(),)), "the agent's arrival", 60.0)
+        if output.code == commands.OLD_PYTHON:
+            raise BoardError(
+                f"{self._name}: its python3 is too old: {output.err.strip()}",
+                expected="Python 3.9 or newer as `python3`",
+                advice="install a newer Python on the board, or upgrade its system",
+            )
+        self._decode(output, "the agent's arrival", Empty)
+
+    @property
+    def _name(self) -> str:
+        return f"target {self._target.name!r}"
+
+    def _run(self, command: str, data: Iterator[bytes], what: str, deadline: float) -> Output:
+        limit = time.monotonic() + deadline + _GRACE
+        try:
+            channel = self._transport.open_session(timeout=min(deadline, _STALL))
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._lost(what, str(error)) from None
+        try:
+            channel.settimeout(min(_STALL, deadline + _GRACE))
+            channel.exec_command(command)
+            _feed(channel, data)
+            return _collect(channel, limit)
+        except TimeoutError:
+            raise BoardError(
+                f"{self._name} hangs: no end of {what} within {deadline:.0f} s",
+                expected="an answer",
+                advice="look at the board (load, memory, disk); then run this again: it goes on where it was",
+            ) from None
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._lost(what, str(error)) from None
+        finally:
+            channel.close()
+
+    def _decode(self, output: Output, what: str, reply: type[Reply]) -> Reply:
+        # A login shell may have printed its greeting first: the agent's one line is the last.
+        line = (output.out.rstrip().splitlines() or [b""])[-1]
+        if output.code not in (0, 1) or not line.startswith(b"{"):
+            self._explain(output, what)
+        with contextlib.suppress(msgspec.ValidationError):
+            refusal = msgspec.json.decode(line, type=Refusal).error
+            raise self._refused(refusal)
+        try:
+            return msgspec.json.decode(line, type=reply)
+        except msgspec.DecodeError as error:
+            raise BugError(f"{self._name}: the agent's answer to {what} cannot be read: {error}") from None
+
+    def _refused(self, refusal: AgentError) -> EdgepackError:
+        what = f"{self._name}: {refusal.what}"
+        return _ERRORS[refusal.kind](what, expected=refusal.expected, advice=refusal.advice)
+
+    def _explain(self, output: Output, what: str) -> NoReturn:
+        said = output.err.strip()[-1500:]
+        if output.code == 127:
+            raise BoardError(
+                f"{self._name} has no python3 ({said or 'command not found'})",
+                expected="Python 3.9 or newer as `python3` on the PATH of an SSH command",
+                advice="install it with the board's package manager, for example apt install python3",
+            )
+        if output.code == -1 or output.code > 128:
+            died = "the connection was lost or it was killed" if output.code == -1 else f"signal {output.code - 128}"
+            raise BoardError(
+                f"{self._name}: {what} ended without an answer: {died}{': ' + said if said else ''}",
+                advice="look whether the board ran out of memory or rebooted; then run this again",
+            )
+        if "Traceback" in said:
+            raise BugError(f"{self._name}: the agent failed in {what}: {said}")
+        raise BoardError(
+            f"{self._name}: {what} ended with {output.code}: {said or output.out[-300:].decode('utf-8', 'replace')}",
+            expected="the agent's answer",
+            advice="look at what a command prints on that board: ssh it and run `true`",
+        )
+
+    def _lost(self, what: str, why: str) -> BoardError:
+        return BoardError(
+            f"{self._name}: the connection was lost during {what}: {why or 'closed'}",
+            advice="run this again: it goes on where it was",
+        )
+
+
+def _feed(channel: paramiko.Channel, data: Iterator[bytes]) -> None:
+    """Send everything, unless the command ends before: then its answer says why."""
+    try:
+        for chunk in data:
+            channel.sendall(chunk)
+        channel.shutdown_write()
+    except TimeoutError:
+        raise
+    except OSError:
+        if not channel.closed and not channel.exit_status_ready():
+            raise
+
+
+def _collect(channel: paramiko.Channel, limit: float) -> Output:
+    """Standard output to its end, then the exit status and standard error. Raises TimeoutError at the limit."""
+    out = bytearray()
+    while len(out) < _MOST_OUTPUT:
+        channel.settimeout(max(0.01, limit - time.monotonic()))
+        data = channel.recv(_CHUNK)
+        if not data:
+            break
+        out += data
+    if not channel.status_event.wait(max(0.01, limit - time.monotonic())):
+        raise TimeoutError
+    err = channel.recv_stderr(_MOST_STDERR) if channel.recv_stderr_ready() else b""
+    return Output(channel.exit_status, bytes(out), err.decode("utf-8", "replace"))
+
+
+def _stream(line: bytes, blobs: Sequence[Outgoing], told: Callable[[int], None]) -> Iterator[bytes]:
+    yield line
+    for one in blobs:
+        left = one.part.size - one.part.offset
+        with one.open() as file:
+            file.seek(one.part.offset)
+            while left:
+                chunk = file.read(min(_CHUNK, left))
+                if not chunk:
+                    raise TrustError(f"{one.part.digest} ended {left} bytes early", advice="build the bundle again")
+                yield chunk
+                told(len(chunk))
+                left -= len(chunk)
