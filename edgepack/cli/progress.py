@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
@@ -13,32 +13,65 @@ T = TypeVar("T")
 
 
 class Terminal:
-    """Bars and spinners by rich. Steps that end within a second leave one line."""
+    """One live line by rich: the innermost step, or a bar. What has ended leaves a line above it."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self._console = Console(file=_own_stderr(), force_terminal=True, highlight=False)
+        self._titles: list[str] = []
+        self._status = self._console.status("")
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         start = time.perf_counter()
-        with self._console.status(title):
+        self._show(title)
+        try:
             yield
-        self._console.print(f"[green]✓[/] {title} [dim]{time.perf_counter() - start:.1f} s[/]")
+        finally:
+            self._forget()
+        indent = "  " * len(self._titles)
+        self._console.print(f"{indent}[green]✓[/] {escape(title)} [dim]{time.perf_counter() - start:.1f} s[/]")
 
     def track(self, items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self._console, transient=True) as bar:
-            yield from bar.track(items, description=title, total=total)
+        count = len(items) if total is None and isinstance(items, Sized) else total
+        self._show(title)
+        try:
+            for index, item in enumerate(items):
+                self._titles[-1] = f"{title} {_bar(index, count)}"
+                self._status.update(self._line())
+                yield item
+        finally:
+            self._forget()
 
     def note(self, message: str) -> None:
         self._console.print(message, markup=False)
 
     def warn(self, message: str) -> None:
         self._console.print(f"warning: {message}", style="yellow", markup=False)
+
+    def _show(self, title: str) -> None:
+        self._titles.append(title)
+        self._status.update(self._line())
+        if len(self._titles) == 1:
+            self._status.start()
+
+    def _forget(self) -> None:
+        self._titles.pop()
+        if self._titles:
+            self._status.update(self._line())
+        else:
+            self._status.stop()
+
+    def _line(self) -> str:
+        return escape(" › ".join(self._titles))
+
+
+def _bar(done: int, count: int | None) -> str:
+    if not count:
+        return str(done)
+    filled = round(20 * done / count)
+    return f"{'━' * filled}{'╌' * (20 - filled)} {done}/{count}"
 
 
 class Plain:
@@ -64,6 +97,11 @@ class Plain:
 
     def warn(self, message: str) -> None:
         self.note(f"warning: {message}")
+
+
+def escape(text: str) -> str:
+    """Brackets are markup to rich."""
+    return text.replace("[", "\\[")
 
 
 def _own_stderr() -> TextIO:
