@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -27,8 +27,9 @@ class Origin(msgspec.Struct, frozen=True):
     origin: str
 
 
-_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`(?: - at `\$?\.?(?P<at>[^`]*)`)?")
-_AT = re.compile(r"(?P<what>.*?) - at `(?:key in )?\$?\.?(?P<at>[^`]*)`")
+_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<at>[^`]*)`)?")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
+_STEP = re.compile(r"\[\.\.\.\]|\[\d+\]|[^.\[]+")
 
 
 def parse_toml(text: str, file: str) -> dict[str, Any]:
@@ -44,31 +45,87 @@ def convert(raw: Any, kind: type[T], file: str) -> T:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), kind, file) from None
+        raise _explain(str(error), raw, kind, file) from None
 
 
 def read_toml(text: str, kind: type[T], file: str) -> T:
     return convert(parse_toml(text, file), kind, file)
 
 
-def _explain(message: str, kind: Any, file: str) -> InputError:
-    if found := _UNKNOWN.search(message):
-        key, at = found["key"], found["at"] or ""
-        known = sorted(known_keys(kind))
-        near = difflib.get_close_matches(key, known, n=1)
-        where = f"{at}.{key}" if at else key
-        advice = f"perhaps you meant {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return InputError(f"{file}: unknown key {where!r}", advice=advice)
-    if found := _AT.search(message):
-        return InputError(
-            f"{file}: {found['at']}: {found['what'][:1].lower()}{found['what'][1:]}",
-            advice=f"correct {found['at']} in {file}",
-        )
-    return InputError(f"{file}: {message}", advice=f"correct {file}")
+class _Place(msgspec.Struct, frozen=True):
+    """Where in a document something is wrong, spelt as people write it, with the value there and what it was to be."""
+
+    path: str
+    value: Any
+    kind: Any
+
+    def inner(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
 
 
-def known_keys(kind: Any) -> set[str]:
-    """Every key that a struct and the structs inside it know: what a suggestion may be drawn from."""
+def _explain(message: str, raw: Any, kind: Any, file: str) -> InputError:
+    found = _MESSAGE.fullmatch(message)
+    assert found is not None
+    what, place = found["what"], _find(found["at"] or "", raw, kind)
+    if unknown := _UNKNOWN.fullmatch(what):
+        here = sorted(known_keys(place.kind, deep=False))
+        return _unknown_key(file, place.inner(unknown["key"]), unknown["key"], here, sorted(known_keys(kind)))
+    if found["key"]:
+        choices = _choices(get_args(place.kind)[0])
+        wrong = next(key for key in place.value if key not in choices) if choices else "a key"
+        return _unknown_key(file, place.inner(wrong), wrong, choices, choices)
+    where = f"{file}: {place.path}: " if place.path else f"{file}: "
+    return InputError(
+        f"{where}{what[:1].lower()}{what[1:]}",
+        expected=" or ".join(map(repr, _choices(place.kind))),
+        advice=f"correct {place.path} in {file}" if place.path else f"correct {file}",
+    )
+
+
+def _unknown_key(file: str, path: str, key: str, here: Sequence[str], anywhere: Sequence[str]) -> InputError:
+    near = difflib.get_close_matches(key, here) or difflib.get_close_matches(key, anywhere)
+    best = next((word for word in near if word[:1] == key[:1]), near[0] if near else "")  # few mistype the first letter
+    advice = f"perhaps you meant {best!r}?" if best else f"known keys: {', '.join(here)}"
+    return InputError(f"{file}: unknown key {path!r}", advice=advice)
+
+
+def _find(at: str, raw: Any, kind: Any) -> _Place:
+    """Follow msgspec's path; where it says only that some key of a table is wrong (`[...]`), find which."""
+    path = ""
+    for step in _STEP.findall(at):
+        kind = _struct_or_itself(kind)
+        if step == "[...]":
+            kind = get_args(kind)[1]
+            step = next(key for key, value in raw.items() if not _fits(value, kind))
+            raw, path = raw[step], f"{path}.{step}"
+        elif step.startswith("["):
+            kind, raw, path = get_args(kind)[0], raw[int(step[1:-1])], path + step
+        else:
+            kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == step)
+            raw, path = raw[step], f"{path}.{step}" if path else step
+    return _Place(path, raw, _struct_or_itself(kind))
+
+
+def _struct_or_itself(kind: Any) -> Any:
+    """`X` of `X | None`."""
+    inner = [item for item in get_args(kind) if item is not type(None)]
+    return inner[0] if get_origin(kind) in (Union, UnionType) and len(inner) == 1 else kind
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _choices(kind: Any) -> list[str]:
+    return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
+
+
+def known_keys(kind: Any, *, deep: bool = True) -> set[str]:
+    """Every key that a struct knows and, if `deep`, the structs inside it: what a suggestion may be drawn from."""
     keys: set[str] = set()
     seen: set[Any] = set()
     stack = [kind]
@@ -78,7 +135,7 @@ def known_keys(kind: Any) -> set[str]:
             seen.add(item)
             for field in msgspec.structs.fields(item):
                 keys.add(field.encode_name)
-                stack.append(field.type)
+                stack += [field.type] if deep else []
         stack.extend(getattr(item, "__args__", ()))
     return keys
 

@@ -5,6 +5,7 @@ Fields that a later edgepack wrote and this one does not know survive a read and
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from edgepack.recipe import Step
 from edgepack.variant import Parity
 
 SCHEMA = "edgepack.manifest/1"
+_VARIANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,159}")
 
 
 class SourceRecord(Struct, frozen=True):
@@ -164,13 +166,26 @@ def _check_blobs(manifest: Manifest, file: str) -> None:
 
 def check_variant_id(id: str) -> None:
     """A variant's id becomes a file name on a board."""
-    if (
-        "/" in id
-        or "\\" in id
-        or ".." in id
-        or not id.isascii()
-        or not id.isprintable()
-        or id.startswith((".", "-"))
-        or len(id) > 160
-    ):
-        raise InputError(f"variant name {id!r} cannot be a file name")
+    if not _VARIANT.fullmatch(id) or ".." in id:
+        raise InputError(
+            f"variant name {id[:200]!r} cannot be a file name", expected="NAME.PROFILE.PRECISION[-sNN][-qat].FORMAT"
+        )
+
+
+def published_schema() -> bytes:
+    """The JSON schema of the manifest (draft 2020-12), as `docs/schema/manifest-1.json` publishes it."""
+    (_, components) = msgspec.json.schema_components([Manifest], ref_template="#/$defs/{name}")
+    definitions = {name: _open(definition) for name, definition in components.items()}
+    top = definitions.pop("Manifest")
+    del top["properties"]["unknown"]
+    top["properties"]["schema"] = {"const": SCHEMA}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "edgepack runtime manifest"}
+    return (
+        msgspec.json.format(msgspec.json.encode({**head, **top, "$defs": definitions}, order="sorted"), indent=2)
+        + b"\n"
+    )
+
+
+def _open(definition: dict[str, Any]) -> dict[str, Any]:
+    """People's files allow no unknown key; in a manifest a later edgepack may have added some anywhere."""
+    return {key: value for key, value in definition.items() if key != "additionalProperties"}

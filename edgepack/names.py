@@ -8,16 +8,20 @@ from __future__ import annotations
 import re
 from typing import Literal, NewType
 
-from packaging.version import InvalidVersion, Version
-
 from edgepack.errors import InputError
 
 VariantId = NewType("VariantId", str)
 Precision = Literal["fp32", "fp16", "w8", "w8d", "w8a8", "w8a16", "w4", "mixed"]
 FileFormat = Literal["tflite", "onnx"]
+VersionKey = tuple[int, int, int, tuple[tuple[int, int, str], ...]]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+_SEMVER = re.compile(  # semver.org 2.0.0, its own regular expression
+    r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
+    r"(?:-((?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*))?"
+    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+)
+_LONGEST_VERSION = 64
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -33,19 +37,28 @@ def check_name(name: str, what: str = "name") -> str:
 
 def check_version(version: str) -> str:
     """Return `version` if it is a semantic version (semver.org 2.0.0). Raises InputError otherwise."""
-    if not _SEMVER.fullmatch(version):
-        raise InputError(
-            f"version {version!r} is not a semantic version", expected="MAJOR.MINOR.PATCH, for example 1.2.0"
-        )
+    _match_version(version)
     return version
 
 
-def version_key(version: str) -> Version:
-    """A sortable key of a release's version."""
-    try:
-        return Version(version)
-    except InvalidVersion:
-        return Version(version.split("-")[0].split("+")[0] + ".dev0")
+def version_key(version: str) -> VersionKey:
+    """A sortable key of a release's version, in the order of semver.org 2.0.0 §11: a pre-release comes before its release,
+    build metadata does not count. Raises InputError where it is no semantic version.
+    """
+    major, minor, patch, before = _match_version(version).groups()
+    parts = before.split(".") if before else []
+    identifiers = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
+    return int(major), int(minor), int(patch), identifiers or ((2, 0, ""),)
+
+
+def _match_version(version: str) -> re.Match[str]:
+    match = _SEMVER.fullmatch(version)
+    if not match or len(version) > _LONGEST_VERSION:
+        raise InputError(
+            f"version {version[:_LONGEST_VERSION]!r} is not a semantic version",
+            expected=f"MAJOR.MINOR.PATCH, for example 1.2.0, of at most {_LONGEST_VERSION} characters",
+        )
+    return match
 
 
 def variant_id(name: str, profile: str, precision: Precision, sparsity: float, format: FileFormat) -> VariantId:

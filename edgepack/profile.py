@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +17,7 @@ from edgepack.names import FileFormat, Precision
 
 SCHEMA = "edgepack.profile/1"
 MAX_LAYERS = 3
+_VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
 RuntimeName = Literal["litert", "onnxruntime", "tflite-runtime"]
 
 
@@ -120,6 +122,8 @@ def _layers(name: str, texts: dict[str, str]) -> list[documents.Layer]:
             )
         layers.append((f"{wanted}.toml", _tables(wanted, texts)))
         wanted = layers[-1][1].get("extends", "")
+        if not isinstance(wanted, str):
+            raise InputError(f"{layers[-1][0]}: extends: expected the name of one profile, got {wanted!r}")
     return layers
 
 
@@ -142,6 +146,22 @@ def _check(name: str, profile: Profile) -> None:
                 f"{name}.toml: runtimes.{runtime}: {wanted.version!r} is no version range",
                 expected="for example '>=2.1,<3'",
             ) from None
+    if not profile.runtimes:
+        raise InputError(f"{name}.toml: runtimes: none", expected="at least one, for example litert = '>=2.1,<3'")
+    device = profile.device
+    if device.cores < 1 or device.memory_mb < 1:
+        raise InputError(
+            f"{name}.toml: device: {device.cores} cores and {device.memory_mb} MB", expected="at least one"
+        )
+    for system in device.systems:
+        if not (_VERSION.fullmatch(system.python) and _VERSION.fullmatch(system.glibc)):
+            raise InputError(
+                f"{name}.toml: device.systems: Python {system.python!r} with glibc {system.glibc!r}",
+                expected="MAJOR.MINOR of both, for example '3.11' and '2.36'",
+            )
+    for key, limit in msgspec.structs.asdict(profile.budget).items():
+        if limit is not None and limit < 0:
+            raise InputError(f"{name}.toml: budget.{key}: {limit} is negative", advice="leave the key out for no limit")
     for sparsity in profile.compress.sparsities:
         if not 0 <= sparsity < 1:
             raise InputError(

@@ -96,7 +96,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     conditions: Conditions = field(default_factory=Conditions)
 
     def platform(self) -> Platform:
-        return Platform(".".join(self.python.split(".")[:2]), self.machine, self.libc, self.libc_version)
+        """What decides which wheels fit: a 32-bit Python below a 64-bit kernel needs those of the 32-bit machine."""
+        machine = {"aarch64": "armv7l", "x86_64": "i686"}.get(self.machine) if self.bits == 32 else None
+        return Platform(".".join(self.python.split(".")[:2]), machine or self.machine, self.libc, self.libc_version)
 
 
 class BenchRequest(Struct, frozen=True, kw_only=True):

@@ -115,8 +115,9 @@ def select(words: Sequence[str], known: Sequence[Target]) -> tuple[Target, ...]:
 
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<paren>[()])|(?P<word>and|or|not)\b|(?P<key>[\w.-]+)\s*(?P<op>!?=)\s*(?P<value>[\w.:/-]+))"
+    r"\s*(?:(?P<paren>[()])|(?P<word>and|or|not)(?![\w.=!-])|(?P<key>[\w.-]+)\s*(?P<op>!?=)\s*(?P<value>[\w.:/-]+))"
 )
+_MOST_TOKENS = 200
 Labels = dict[str, str]
 Predicate = Callable[[Labels], bool]
 
@@ -135,6 +136,8 @@ def expression(text: str) -> Predicate:
             )
         tokens.append(token)
         at = token.end()
+    if len(tokens) > _MOST_TOKENS:
+        raise UsageError(f"the label expression has {len(tokens)} parts", expected=f"at most {_MOST_TOKENS}")
     return _Parser(tokens, text).parse()
 
 

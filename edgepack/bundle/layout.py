@@ -40,7 +40,7 @@ class Extent:
 
 
 class Layout(Protocol):
-    """The files of a layout by their names in it."""
+    """The files of a layout by their names in it; `names` lists at least all blobs."""
 
     @property
     def path(self) -> Path: ...
@@ -73,8 +73,10 @@ class Folder:
     path: Path
 
     def names(self) -> tuple[str, ...]:
-        found = [path for path in self.path.rglob("*") if not path.is_dir() or path.is_symlink()]
-        return tuple(sorted(path.relative_to(self.path).as_posix() for path in found))
+        try:
+            return tuple(sorted(BLOBS + entry.name for entry in (self.path / BLOBS).iterdir()))
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
 
     def find(self, name: str) -> Extent | None:
         file = self.path / name
@@ -92,9 +94,9 @@ def open_layout(path: Path) -> Layout:
     try:
         if path.is_dir():
             return Folder(path)
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
+            raise InputError(f"{path}: not a plain file", expected=_NO_BUNDLE)
         with path.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InputError(f"{path}: not a plain file", expected=_NO_BUNDLE)
             return Archive(path, _members(file, path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", expected=_NO_BUNDLE) from None
@@ -117,7 +119,7 @@ def _members(file: BinaryIO, path: Path) -> dict[str, Extent]:
         info = _header(block, path, first=at == 0)
         name = info.name.removeprefix("./").rstrip("/")
         at += _BLOCK
-        if info.isreg():
+        if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
             _check_member(info, name, at, end, path)
             members[name] = Extent(path, at, info.size)
             at += -(-info.size // _BLOCK) * _BLOCK

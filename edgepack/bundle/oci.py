@@ -26,6 +26,7 @@ RUNTIME_LOCK = "application/vnd.edgepack.lock.v1+json"
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
 
+LAYOUT_VERSION = "1.0.0"
 FILEPATH = "org.cncf.model.filepath"
 MAX_DOCUMENT = 4 << 20
 """Bytes of any JSON document in a bundle: what registries accept of a manifest (opencontainers/distribution-spec)."""
@@ -62,7 +63,7 @@ class Index(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Layout(Struct, frozen=True, rename="camel"):
-    image_layout_version: str = "1.0.0"
+    image_layout_version: str
 
 
 class _About(Struct, frozen=True, rename="camel"):

@@ -46,7 +46,7 @@ def _write(
     file: BinaryIO, artifact: oci.Artifact, sizes: dict[Digest, int], blobs: Mapping[Digest, Path | bytes]
 ) -> None:
     tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
-    _add(tar, "oci-layout", digest.canonical_json(oci.Layout()))
+    _add(tar, "oci-layout", digest.canonical_json(oci.Layout(oci.LAYOUT_VERSION)))
     _add(tar, "index.json", artifact.index)
     given = {blob: blobs[blob] for blob in sizes if blob in blobs}
     if missing := sizes.keys() - given.keys():

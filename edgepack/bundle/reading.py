@@ -93,7 +93,7 @@ def _check_layout(layout: Layout) -> None:
     if marker is None:
         raise _inconsistent(layout, "it has no file 'oci-layout'")
     version = oci.decode(read_limited(layout, marker, _MAX_LOCK), oci.Layout, str(layout.path), "oci-layout")
-    if version.image_layout_version != oci.Layout().image_layout_version:
+    if version.image_layout_version != oci.LAYOUT_VERSION:
         raise _inconsistent(layout, f"its image layout version is {version.image_layout_version!r}")
 
 

@@ -16,11 +16,17 @@ from edgepack.wheels.resolve import resolve
 def lock_for(runtime: RuntimeName, wanted: RuntimeRange, platform: Platform, progress: Progress) -> RuntimeLock:
     """The exact wheels that run `runtime` on `platform`, and where that is known from is told to `progress`.
 
-    Raises InputError where no version fits, BoardError where none is known and the index cannot be reached, BugError
-    where the board's system provides the runtime.
+    Raises InputError where no version fits or no wheels exist for such a C library, BoardError where none is known and the
+    index cannot be reached, BugError where the board's system provides the runtime.
     """
     if wanted.provider == "system":
         raise BugError(f"{runtime} comes with the board's system: there is nothing to lock")
+    if platform.libc not in ("glibc", "musl") or len(lock.version_tuple(platform.libc_version)) < 2:
+        raise InputError(
+            f"there are no wheels of {runtime} for {platform.machine} with the C library {platform.libc} {platform.libc_version}",
+            expected="glibc or musl, with its version",
+            advice=f"let the board's system provide it: runtimes.{runtime} with provider = 'system' in the profile",
+        )
     fitting = [known for known in shipped_locks() if _serves(known, runtime, wanted, platform)]
     if fitting:
         best = max(fitting, key=lambda known: (lock.version_tuple(known.version), known.digest()))
