@@ -1,0 +1,100 @@
+"""The verb `bench`: connect, look, measure, report; and `compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from edgepack import remote, stats
+from edgepack.bench import bench as bench_release
+from edgepack.bundle import Bundle
+from edgepack.errors import EdgepackError, InputError
+from edgepack.ports import Progress
+from edgepack.protocol import Facts, FactsRequest
+from edgepack.report import BenchProtocol, BundleRef, Comparison, Report
+from edgepack.target import Target
+
+AT_ONCE = 8
+_FACTS_SECONDS = 60.0
+
+
+def bench(
+    bundle: Bundle, targets: Sequence[Target], protocol: BenchProtocol, variant: str, progress: Progress
+) -> tuple[Report, ...]:
+    """Measure the bundle's release on each target that runs it; one report a target, in order.
+
+    variant: one of the bundle's, or empty for the one that the board's applications get. Boards measure at the same time,
+    except those that share this machine. Raises, after all have ended, the first BoardError of a target that is unreachable,
+    does not have the release (push first), or whose process crashed or hung.
+    """
+    if variant:
+        bundle.manifest.variant(variant)
+    ref = reference(bundle)
+    shared = [target for target in targets if target.board is not None]
+    alone = [target for target in targets if target.board is None]
+    results: dict[str, Report | EdgepackError] = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        jobs = {target.name: pool.submit(_attempt, target, ref, variant, protocol) for target in alone}
+        for target in shared:
+            with progress.step(f"bench {target.name}"):
+                results[target.name] = _attempt(target, ref, variant, protocol)
+        for name, job in progress.track(jobs.items(), "bench"):
+            results[name] = job.result()
+    return tuple(_reports([results[target.name] for target in targets], progress))
+
+
+def _attempt(target: Target, ref: BundleRef, variant: str, protocol: BenchProtocol) -> Report | EdgepackError:
+    try:
+        with visit(target) as (session, facts):
+            return bench_release(session, facts, target, ref, variant, protocol, now())
+    except EdgepackError as error:
+        return error
+
+
+def _reports(results: Sequence[Report | EdgepackError], progress: Progress) -> Iterator[Report]:
+    failed = [result for result in results if isinstance(result, EdgepackError)]
+    for error in failed[1:]:
+        progress.warn(error.what)
+    if failed:
+        raise failed[0]
+    yield from (result for result in results if isinstance(result, Report))
+
+
+@contextmanager
+def visit(target: Target) -> Iterator[tuple[remote.Session, Facts]]:
+    """An open session with a board and what it says of itself now."""
+    with remote.connect(target) as session:
+        yield session, session.call("facts", FactsRequest(), Facts, _FACTS_SECONDS)
+
+
+def reference(bundle: Bundle) -> BundleRef:
+    return BundleRef(bundle.manifest.name, bundle.manifest.version, bundle.digest)
+
+
+def now() -> str:
+    """RFC 3339, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def compare(before: Report, after: Report, margin: float) -> Comparison:
+    """The ratio of two reports, the second over the first, with its interval. margin: 0.05 lets it be 5 % slower.
+
+    Raises InputError for a report without samples, a negative margin, or two reports of different models.
+    """
+    if margin < 0:
+        raise InputError(f"margin {margin} is negative", expected="0.05 for 5 %")
+    for report in (before, after):
+        if not report.processes or any(min(one.samples_ns, default=0) < 1 for one in report.processes):
+            raise InputError(
+                f"the report of {report.bundle.name} on {report.run_context.target} has a process without samples, "
+                "or a sample that took no time",
+                expected="at least one positive sample in each process",
+            )
+    if before.bundle.name != after.bundle.name:
+        raise InputError(
+            f"the reports are of different models: {before.bundle.name} and {after.bundle.name}",
+            expected="two reports of one model",
+        )
+    return stats.compare(before, after, margin)

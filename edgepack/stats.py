@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.report import (
-    BenchProtocol,
     Comparison,
     Conditions,
     ProcessRun,
@@ -52,7 +51,6 @@ class Evidence:
 
     processes: tuple[ProcessRun, ...]
     summary: Summary
-    protocol: BenchProtocol
     overhead_ns: int
     before: Conditions
     after: Conditions

@@ -50,7 +50,6 @@ def _judge(processes: Sequence[ProcessRun], **changes: Any) -> Validity:
     evidence: dict[str, Any] = {
         "processes": tuple(processes),
         "summary": stats.summarize(processes),
-        "protocol": BenchProtocol(),
         "overhead_ns": 500,
         "before": Conditions(governor="performance", load_1m=0.1, throttled=0, temperature_c=50.0),
         "after": Conditions(governor="performance", load_1m=1.0, throttled=0, temperature_c=60.0),
