@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
-from . import conditions, store
+from . import conditions, release, store
 from . import run as models
 from . import runtime as runtimes
 from .faults import Fault
@@ -82,35 +82,32 @@ def run(root: str, request: Any) -> Dict[str, Any]:
 
 def find_subject(root: str, asked: BenchRequest, inputs: str) -> Subject:
     """The files of one variant of an installed release. Raises Fault naming what is missing."""
-    folder = store.release_folder(root, asked.name, asked.release)
-    release = store.read_json(os.path.join(folder, "release.json"))
-    if release is None:
+    record = release.read(root, asked.name, asked.release)
+    if record is None:
         raise Fault(
             "board",
             f"{asked.name} {asked.release[:19]} is not installed on this board",
-            expected=folder,
+            expected=store.release_folder(root, asked.name, asked.release),
             advice="edgepack push the bundle first",
         )
-    manifest = store.read_json(os.path.join(folder, "manifest.json"))
-    variant = asked.variant or release["variant"]
-    record = next((one for one in manifest["variants"] if one["id"] == variant), None)
-    if record is None or variant not in release["variants"]:
+    id = asked.variant or record.variant
+    if id not in record.variants:
         raise Fault(
             "board",
-            f"variant {variant!r} of {asked.name} is not installed on this board",
-            expected=f"one of {', '.join(sorted(release['variants']))}",
+            f"variant {id!r} of {asked.name} is not installed on this board",
+            expected=f"one of {', '.join(record.variants)}",
             advice="push the bundle with that variant first",
         )
-    key = release["runtimes"].get(record["runtime"], "")
+    folder = store.release_folder(root, asked.name, asked.release)
+    variant = release.variant(release.read_manifest(os.path.join(folder, "manifest.json")), id)
+    key = record.runtimes.get(variant.runtime, "")
     if not key:
         raise Fault(
-            "board",
-            f"{asked.name} was installed without the runtime {record['runtime']}",
-            advice="push the bundle again",
+            "board", f"{asked.name} was installed without the runtime {variant.runtime}", advice="push the bundle again"
         )
     python = runtimes.require(root, key).python
-    golden = store.blob_path(root, record["golden"]) if inputs == "golden" else ""
-    return Subject(variant, record["runtime"], key, os.path.join(folder, variant), golden, python)
+    golden = store.blob_path(root, variant.golden) if inputs == "golden" else ""
+    return Subject(id, variant.runtime, key, os.path.join(folder, id), golden, python)
 
 
 def measure(subject: Subject, protocol: Protocol, number: int) -> Dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgepack import protocol
-from edgepack.device import bench, conditions
+from edgepack.device import bench, conditions, release
 from edgepack.device.faults import Fault
 from edgepack.report import BenchProtocol, Conditions
 
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.frameworks
 
 RELEASE = "sha256:" + "ab" * 32
 GOLDEN = "sha256:" + "cd" * 32
+MODEL = "sha256:" + "ef" * 32
 VARIANT = "sum.rpi4.fp32.onnx"
 
 
@@ -32,10 +33,21 @@ def root(tmp_path: Path, affine_onnx: Path) -> Path:
     folder = root / "releases/sum" / ("ab" * 32)
     folder.mkdir(parents=True)
     shutil.copy(affine_onnx, folder / VARIANT)
-    manifest = {"default": VARIANT, "variants": [{"id": VARIANT, "runtime": "onnxruntime", "golden": GOLDEN}]}
+    variant = {"id": VARIANT, "runtime": "onnxruntime", "digest": MODEL, "golden": GOLDEN, "tolerance": [0.01]}
+    manifest = {"schema": "edgepack.manifest/1", "name": "sum", "default": VARIANT, "variants": [variant]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    release = {"variant": VARIANT, "variants": [VARIANT], "runtimes": {"onnxruntime": "system:onnxruntime"}}
-    (folder / "release.json").write_text(json.dumps(release))
+    record = release.Record(
+        name="sum",
+        version="1.0.0",
+        digest=RELEASE,
+        manifest="",
+        profile="rpi4",
+        signed=False,
+        variant=VARIANT,
+        variants=[VARIANT],
+        runtimes={"onnxruntime": "system:onnxruntime"},
+    )
+    (folder / "release.json").write_text(json.dumps(record._asdict()))
     golden = root / "blobs/sha256" / ("cd" * 32)
     golden.parent.mkdir(parents=True)
     with golden.open("wb") as file:
