@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from edgepack import digest
 from edgepack.errors import BoardError, BugError, EdgepackError, GateError, InputError, TrustError
-from edgepack.ports import Reply
+from edgepack.ports import Progress, Reply
 from edgepack.protocol import AgentError, BlobPart, Empty, ReceiveReply, ReceiveRequest, Refusal
 from edgepack.remote import commands
 from edgepack.remote.pyz import agent_pyz
@@ -70,8 +70,8 @@ class Session:
         line = msgspec.json.encode(request) + b"\n"
         return self._ask(verb, lambda: iter((line,)), reply, deadline)
 
-    def send_blobs(self, blobs: Sequence[Outgoing], told: Callable[[int], None] = lambda sent: None) -> int:
-        """Stream blobs in one go; the bytes that were sent. told: hears of every chunk's bytes.
+    def send_blobs(self, blobs: Sequence[Outgoing], progress: Progress | None = None) -> int:
+        """Stream blobs in one go; the bytes that were sent.
 
         The agent checks each digest. What arrives before a failure is kept there for the next time.
         """
@@ -80,7 +80,13 @@ class Session:
         size = sum(one.part.size - one.part.offset for one in blobs)
         line = msgspec.json.encode(ReceiveRequest(tuple(one.part for one in blobs))) + b"\n"
         deadline = 120 + size / _SLOWEST
-        return self._ask("receive", lambda: _stream(line, blobs, told), ReceiveReply, deadline).bytes
+        chunks = sum(-(-(one.part.size - one.part.offset) // _CHUNK) for one in blobs)
+
+        def data() -> Iterator[bytes]:
+            stream = _stream(line, blobs)
+            return progress.track(stream, f"sending {size / 1e6:.2f} MB", total=chunks + 1) if progress else stream
+
+        return self._ask("receive", data, ReceiveReply, deadline).bytes
 
     def _ask(self, verb: str, data: Callable[[], Iterator[bytes]], reply: type[Reply], deadline: float) -> Reply:
         command = commands.run_agent(self._root, self._digest, verb, deadline)
@@ -201,7 +207,7 @@ def _collect(channel: paramiko.Channel, limit: float) -> Output:
     return Output(channel.exit_status, bytes(out), err.decode("utf-8", "replace"))
 
 
-def _stream(line: bytes, blobs: Sequence[Outgoing], told: Callable[[int], None]) -> Iterator[bytes]:
+def _stream(line: bytes, blobs: Sequence[Outgoing]) -> Iterator[bytes]:
     yield line
     for one in blobs:
         left = one.part.size - one.part.offset
@@ -212,5 +218,4 @@ def _stream(line: bytes, blobs: Sequence[Outgoing], told: Callable[[int], None])
                 if not chunk:
                     raise TrustError(f"{one.part.digest} ended {left} bytes early", advice="build the bundle again")
                 yield chunk
-                told(len(chunk))
                 left -= len(chunk)

@@ -1,0 +1,22 @@
+"""Push, status, rollback, check and enrol: a bundle's way to many boards at once, each on its own.
+
+What goes wrong on one board is that board's result; the others go on.
+"""
+
+from edgepack.delivery.asking import check, enrol, rollback, status
+from edgepack.delivery.pushing import push
+from edgepack.delivery.results import CheckResult, Failure, PushResult, ReleaseStatus, RollbackResult, TargetStatus
+
+__all__ = [
+    "CheckResult",
+    "Failure",
+    "PushResult",
+    "ReleaseStatus",
+    "RollbackResult",
+    "TargetStatus",
+    "check",
+    "enrol",
+    "push",
+    "rollback",
+    "status",
+]
