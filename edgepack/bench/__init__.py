@@ -84,7 +84,8 @@ def stand_in(facts: Facts, target: Target) -> BoardKind | None:
 
 def describe(facts: Facts) -> dict[str, Any]:
     """The facts of a board that last: what it is, not what is on it now."""
-    return {key: value for key, value in msgspec.to_builtins(facts).items() if key not in _PASSING}
+    plain = msgspec.json.decode(msgspec.json.encode(facts))
+    return {key: value for key, value in plain.items() if key not in _PASSING}
 
 
 def early_ends(reply: BenchReply, protocol: BenchProtocol) -> tuple[str, ...]:
