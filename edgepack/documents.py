@@ -193,11 +193,14 @@ def merge(under: Tables, over: Tables, whole: Sequence[str] = ()) -> Tables:
     return merged
 
 
-def origins(value: Any, layers: Sequence[Layer], path: tuple[str, ...] = ()) -> Iterator[Origin]:
-    """Every leaf of a resolved value with the first layer that holds it."""
+def origins(
+    value: Any, layers: Sequence[Layer], path: tuple[str, ...] = (), whole: Sequence[str] = ()
+) -> Iterator[Origin]:
+    """Every leaf of a resolved value with the first layer that holds it; `whole` as it was merged with."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from origins(inner, layers, (*path, key))
+            setters = [layer for layer in layers if key in layer[1]][:1] if not path and key in whole else layers
+            yield from origins(inner, setters, (*path, key))
         return
     origin = next((name for name, tables in layers if _holds(tables, path)), "default")
     yield Origin(".".join(path), value, origin)

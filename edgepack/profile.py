@@ -17,6 +17,7 @@ from edgepack.names import FileFormat, Precision
 
 SCHEMA = "edgepack.profile/1"
 MAX_LAYERS = 3
+_WHOLE = ("runtimes",)  # their order means preference
 _VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
 RuntimeName = Literal["litert", "onnxruntime", "tflite-runtime"]
 
@@ -99,10 +100,10 @@ def resolve(name: str, texts: dict[str, str]) -> Resolved:
     layers = _layers(name, texts)
     merged: dict[str, Any] = {}
     for _, tables in reversed(layers):
-        merged = documents.merge(merged, tables, whole=("runtimes",))  # their order means preference
+        merged = documents.merge(merged, tables, whole=_WHOLE)
     profile = documents.convert(merged, Profile, f"{name}.toml")
     _check(name, profile)
-    return Resolved(name, profile, tuple(documents.origins(msgspec.to_builtins(profile), layers)))
+    return Resolved(name, profile, tuple(documents.origins(msgspec.to_builtins(profile), layers, whole=_WHOLE)))
 
 
 def _layers(name: str, texts: dict[str, str]) -> list[documents.Layer]:
