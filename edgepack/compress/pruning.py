@@ -1,0 +1,247 @@
+"""Remove whole channels from a torch module, and prove that what is left computes what it must.
+
+Which channels hang together is torch-pruning's dependency graph (Fang et al. 2023, arXiv 2301.12900). It reads an unknown
+operation as one that keeps channels in their places; where that is wrong (a shortcut that pads channels), the pruned module
+may still run and be another function. So each pruned module is compared with the original whose removed channels are set to
+zero: groups that do not match are left whole, and named.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from edgepack.compress import modules
+from edgepack.errors import InexpressibleError
+from edgepack.recipe import Prune
+from edgepack.runtimes import foreign
+from edgepack.samples import Arrays
+
+_MATCHES = 1e-4
+"""Of the outputs' range: how far a pruned module may be from the original with zeroed channels."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A narrower copy of a module.
+
+    macs: multiply-accumulate operations of one sample; kept: layers whose channels could not be removed without changing
+    what the module computes; milliseconds: median latency of the example on this machine, in torch
+    """
+
+    module: Any
+    parameters_before: int
+    parameters_after: int
+    macs_before: int
+    macs_after: int
+    milliseconds_before: float
+    milliseconds_after: float
+    kept: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = (
+            f"parameters {self.parameters_before:,} → {self.parameters_after:,}, "
+            f"MACs {self.macs_before:,} → {self.macs_after:,}, "
+            f"{self.milliseconds_before:.2f} → {self.milliseconds_after:.2f} ms in torch on this host"
+        )
+        return f"{text}; not narrowed: {', '.join(self.kept)}" if self.kept else text
+
+
+def kept_channels(channels: int, sparsity: float, multiple: int) -> int:
+    """How many of a layer's channels stay: (1 − sparsity) of them to the nearest multiple, at least one multiple, at most all."""
+    wanted = channels * (1 - sparsity)
+    return min(channels, max(multiple, round(wanted / multiple) * multiple))
+
+
+def prune(module: Any, example: Arrays, step: Prune) -> Pruned:
+    """A copy of `module` without the share `step.sparsity` of the channels of each layer but the last; the source is untouched.
+
+    example: one batch of the module's inputs, with which it is traced, checked, counted and timed
+    Least important are the channels with the smallest group L2 norm. Raises InexpressibleError where nothing can be removed,
+    for recurrent layers, and where the narrower module would not compute what it must.
+    """
+    _refuse_recurrent(module)
+    inputs = modules.tensors(example)
+    kept: tuple[str, ...] = ()
+    with modules.one_thread():
+        attempt = _attempt(module, inputs, step)
+        if not attempt.matches:
+            kept = tuple(root for root in attempt.roots if not _attempt(module, inputs, step, (root,)).matches)
+            attempt = _attempt(module, inputs, step, tuple(root for root in attempt.roots if root not in kept))
+    _check(attempt, module, step, kept)
+    before, after = modules.count(module, example), modules.count(attempt.module, example)
+    return Pruned(
+        module=attempt.module,
+        parameters_before=before[0],
+        parameters_after=after[0],
+        macs_before=before[1],
+        macs_after=after[1],
+        milliseconds_before=modules.measure(module, example).milliseconds,
+        milliseconds_after=modules.measure(attempt.module, example).milliseconds,
+        kept=kept,
+    )
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """roots: the first layer of each group of channels that was narrowed; matches: it runs, and computes what it must"""
+
+    module: Any
+    roots: tuple[str, ...]
+    matches: bool
+    reason: str = ""
+
+
+def _attempt(module: Any, inputs: tuple[Any, ...], step: Prune, only: tuple[str, ...] | None = None) -> _Attempt:
+    narrow = copy.deepcopy(module).eval()
+    twin = _Twin(module)
+    roots: list[str] = []
+    with foreign.converting("pruning: torch-pruning cannot follow the module", advice="build without sparsities"):
+        names = {child: name for name, child in narrow.named_modules()}
+        for root, group in _groups(narrow, inputs, step):
+            if only is None or names[root] in only:
+                twin.silence(group, names)
+                group.prune()
+                roots.append(names[root])
+    try:
+        with foreign.converting("pruning: the narrower module does not run"):
+            actual = modules.answer(narrow, inputs)
+    except InexpressibleError as error:
+        return _Attempt(narrow, tuple(roots), matches=False, reason=error.what)
+    expected = modules.answer(module if not twin.exact else twin.module, inputs)
+    shapes = [output.shape for output in actual] == [output.shape for output in expected]
+    matches = shapes and (not twin.exact or modules.close(expected, actual, _MATCHES))
+    return _Attempt(narrow, tuple(roots), matches, "" if matches else "the narrower module computes something else")
+
+
+def _groups(narrow: Any, inputs: tuple[Any, ...], step: Prune) -> Iterator[tuple[Any, Any]]:
+    """Each prunable group with the channels to remove, and its first layer; to be pruned before the next is asked for."""
+    import torch
+    import torch_pruning
+
+    for parameter in narrow.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())  # the graph is followed through gradients
+    graph = torch_pruning.DependencyGraph().build_dependency(narrow, example_inputs=inputs)
+    importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+    found = []
+    layers = [torch.nn.modules.conv._ConvNd, torch.nn.Linear]
+    for group in graph.get_all_groups(ignored_layers=_last_layers(graph), root_module_types=layers):
+        if any(_is_grouped(dependency.target.module) for dependency, _ in group):
+            continue
+        scores = importance(group)
+        if scores is not None:
+            order = torch.argsort(scores, stable=True).tolist()
+            found.append((group[0].dep.target.module, group[0].dep.handler, order))
+    for root, handler, order in found:
+        removed = len(order) - kept_channels(len(order), step.sparsity, step.multiple)
+        group = graph.get_pruning_group(root, handler, sorted(order[:removed]))
+        if removed and graph.check_pruning_group(group):
+            yield root, group
+
+
+def _last_layers(graph: Any) -> list[Any]:
+    """The layers whose channels are the module's outputs: those reached backwards from the end without crossing a layer."""
+    import torch
+
+    layers = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
+    waiting = [node for node in graph.module2node.values() if not node.outputs]
+    seen, found = set(waiting), []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node.module, layers):
+            found.append(node.module)
+            if not _is_depthwise(node.module):
+                continue
+        for before in node.inputs:
+            if before not in seen:
+                seen.add(before)
+                waiting.append(before)
+    return found
+
+
+class _Twin:
+    """The original module, with every weight that read a removed channel set to zero: what the pruned one must compute.
+
+    exact: False once a group holds a layer that mixes channels (layer norm, attention), for which zeroing is not removing
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module = copy.deepcopy(module).eval()
+        self.exact = True
+        self._layers = dict(self.module.named_modules())
+        self._left: dict[str, list[int]] = {}
+
+    def silence(self, group: Any, names: dict[Any, str]) -> None:
+        """Zero what a group is about to remove; its indices count the channels that are left so far."""
+        import torch
+
+        reading = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
+        passing = (*reading, torch.nn.modules.batchnorm._BatchNorm, torch.nn.PReLU)
+        for dependency, indices in group:
+            layer = dependency.target.module
+            if not isinstance(layer, passing):
+                self.exact &= layer not in names  # operations and free parameters are nobody's module
+            elif isinstance(layer, reading) and _reads(dependency) and not _is_depthwise(layer):
+                self._zero(names[layer], layer, indices)
+
+    def _zero(self, name: str, layer: Any, indices: list[int]) -> None:
+        import torch
+
+        twin = self._layers[name]
+        axis = 0 if getattr(layer, "transposed", False) else 1
+        left = self._left.setdefault(name, list(range(twin.weight.shape[axis])))
+        with torch.no_grad():
+            twin.weight.index_fill_(axis, torch.tensor([left[index] for index in indices]), 0.0)
+        gone = set(indices)
+        self._left[name] = [channel for place, channel in enumerate(left) if place not in gone]
+
+
+def _reads(dependency: Any) -> bool:
+    from torch_pruning.pruner import function
+
+    return dependency.handler in (function.prune_conv_in_channels, function.prune_linear_in_channels)
+
+
+def _is_depthwise(layer: Any) -> bool:
+    groups = getattr(layer, "groups", 1)
+    return bool(groups > 1 and groups == layer.in_channels == layer.out_channels)
+
+
+def _is_grouped(layer: Any) -> bool:
+    import torch
+
+    return isinstance(layer, torch.nn.modules.conv._ConvNd) and bool(layer.groups > 1) and not _is_depthwise(layer)
+
+
+def _refuse_recurrent(module: Any) -> None:
+    import torch
+
+    for name, layer in module.named_modules():
+        if isinstance(layer, torch.nn.RNNBase):
+            raise InexpressibleError(
+                f"pruning: the layer {name or 'itself'} is a {type(layer).__name__}, whose channels cannot be removed",
+                advice="build without sparsities, or with w8d, which makes recurrent layers four times smaller",
+            )
+
+
+def _check(attempt: _Attempt, module: Any, step: Prune, kept: tuple[str, ...]) -> None:
+    if not attempt.roots:
+        why = (
+            f"the layers {', '.join(kept)} cannot be narrowed"
+            if kept
+            else f"no layer has channels to spare in multiples of {step.multiple}"
+        )
+        raise InexpressibleError(
+            f"nothing to prune at {step.sparsity:.0%}: {why}", advice="build this model without sparsities"
+        )
+    if not attempt.matches:
+        raise InexpressibleError(
+            f"pruning: {attempt.reason}",
+            expected="shortcuts that keep channels in their places, or project them with a 1×1 convolution",
+            advice="build without sparsities, or replace padded shortcuts by 1×1 convolutions",
+        )
+    before = sum(parameter.numel() for parameter in module.parameters())
+    if sum(parameter.numel() for parameter in attempt.module.parameters()) >= before:
+        raise InexpressibleError(f"nothing to prune at {step.sparsity:.0%}: the parameters stay {before:,}")
