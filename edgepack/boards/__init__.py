@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from edgepack.ports import Progress
 
 __all__ = ["BoardState", "can_host_emulated", "default_profile", "down", "listing", "up"]
+
+Start = Callable[[str], Server]
 
 _PATIENCE = {"loopback": 30.0, "emulated": 60.0}
 
@@ -53,11 +56,12 @@ def up(name: str, kind: BoardKind, profile: str, count: int, progress: Progress)
     members = (name,) if count == 1 else tuple(f"{name}-{number}" for number in range(1, count + 1))
     for member in members:
         check_name(member, "board")
+    start = _starter(kind, profile, progress)
     if count == 1:
         with progress.step(f"starting the {kind} board {name}"):
-            return (_up(name, name, kind, profile, progress),)
+            return (_up(name, name, kind, profile, start),)
     return tuple(
-        _up(member, name, kind, profile, progress)
+        _up(member, name, kind, profile, start)
         for member in progress.track(members, f"starting {count} {kind} boards", total=count)
     )
 
@@ -99,7 +103,7 @@ def listing() -> tuple[BoardState, ...]:
     )
 
 
-def _up(name: str, group: str, kind: BoardKind, profile: str, progress: Progress) -> Target:
+def _up(name: str, group: str, kind: BoardKind, profile: str, start: Start) -> Target:
     with record.lock(places.boards() / f".{name}.lock"):
         known = record.read(name)
         if known and (known.kind, known.profile) != (kind, profile):
@@ -112,12 +116,12 @@ def _up(name: str, group: str, kind: BoardKind, profile: str, progress: Progress
             ready.wait(target, lambda: processes.runs(known.pid, known.born), _log(name), _PATIENCE[kind])
         else:
             record.refuse_foreign(name)
-            target = _restart(name, group, kind, profile, known is None, progress)
+            target = _restart(name, group, kind, profile, known is None, start)
         record.enlist(target)
         return target
 
 
-def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool, progress: Progress) -> Target:
+def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool, start: Start) -> Target:
     """Start a board that does not run, after clearing what a crash left; a new one that fails leaves nothing."""
     folder = places.folder(name)
     try:
@@ -125,7 +129,7 @@ def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool, 
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys.make_pair(folder / places.HOST_KEY)
         keys.make_pair(folder / places.CLIENT_KEY)
-        server = _start(name, kind, profile, progress)
+        server = start(name)
         board = Record(
             name=name,
             group=group,
@@ -147,12 +151,14 @@ def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool, 
     return target
 
 
-def _start(name: str, kind: BoardKind, profile: str, progress: Progress) -> Server:
+def _starter(kind: BoardKind, profile: str, progress: Progress) -> Start:
+    """How a board of that kind is started, after what all such boards share is in place."""
     match kind:
         case "loopback":
-            return launch.start_loopback(name)
+            return launch.start_loopback
         case "emulated":
-            return launch.start_emulated(name, profile, progress)
+            root = launch.prepare_emulated(profile, progress)
+            return lambda name: launch.start_emulated(name, profile, root, progress)
         case _:
             assert_never(kind)
 

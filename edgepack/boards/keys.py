@@ -6,14 +6,14 @@ import base64
 import hashlib
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 
 def make_pair(path: Path) -> None:
     """Write an Ed25519 private key in OpenSSH's format to `path` (0600) and its public half to `path`.pub, unless there."""
     if path.exists() and public_of(path).exists():
         return
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()

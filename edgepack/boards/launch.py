@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -48,6 +48,20 @@ class Room(Struct, frozen=True, kw_only=True):
     overlay: bool
 
 
+@dataclass(frozen=True)
+class Spawned:
+    """A process that this one started and will not wait for."""
+
+    pid: int
+    born: str
+
+    def runs(self) -> bool:
+        return processes.runs(self.pid, self.born)
+
+    def end(self) -> None:
+        processes.end(self.pid, self.born, grace=0.0)
+
+
 def start_loopback(name: str) -> Server:
     """Start the SSH server of a loopback board whose keys are in place. Raises BoardError where it does not."""
     folder = places.folder(name)
@@ -56,19 +70,23 @@ def start_loopback(name: str) -> Server:
     user = user_name()
     process = spawn(folder, [sys.executable, "-P", "-m", "edgepack.boards.loopback", str(folder), user])
     port = _await_port(name, folder, process)
-    return Server(process.pid, processes.birth(process.pid), port, user)
+    return Server(process.pid, process.born, port, user)
 
 
-def start_emulated(name: str, profile: str, progress: Progress) -> Server:
-    """Start an emulated board whose keys are in place, its root file system built first where it is not there yet.
+def prepare_emulated(profile: str, progress: Progress) -> Path:
+    """Make this machine able to host emulated boards; the root file system they share, built where it is not there yet.
 
     Raises UsageError where this machine cannot host one or the profile cannot be emulated, BoardError where it fails.
     """
+    device.read(profile)
     if reason := host.can_host_emulated():
         raise UsageError(reason, advice="--kind loopback runs anywhere")
-    device.read(profile)
     host.prepare(progress)
-    root = rootfs.ensure(progress)
+    return rootfs.ensure(progress)
+
+
+def start_emulated(name: str, profile: str, root: Path, progress: Progress) -> Server:
+    """Start an emulated board over `root`, its keys being in place. Raises BoardError where it does not start."""
     folder = places.folder(name)
     overlay = _layers(folder, root, progress)
     for _ in range(_TRIES):  # another process may take the free port before sshd does
@@ -94,14 +112,13 @@ def _enter(room: Room) -> Server | None:
     inside = [sys.executable, "-P", "-m", "edgepack.boards.enter", msgspec.json.encode(room).decode()]
     process = spawn(folder, ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", *inside])
     limit = time.monotonic() + _PATIENCE
-    while time.monotonic() < limit and process.poll() is None:
+    while time.monotonic() < limit and process.runs():
         if b"Server listening on" in (folder / places.LOG).read_bytes():
             # The first process inside is the one to watch and to end: with it the kernel ends all the others.
             pid = processes.child_of(process.pid)
             return Server(pid, processes.birth(pid), room.port, room.user)
         time.sleep(0.01)
-    process.kill()
-    process.wait()
+    process.end()
     return None
 
 
@@ -128,25 +145,20 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def spawn(folder: Path, command: list[str]) -> subprocess.Popen[bytes]:
+def spawn(folder: Path, command: list[str]) -> Spawned:
     """A detached process with next to nothing in its environment, its output in the board's log."""
     package = Path(edgepack.__file__).resolve().parent.parent
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(package),
-        "LANG": "C.UTF-8",
-        processes.MARK: str(folder),
-    }
-    with (folder / places.LOG).open("ab") as log:
-        return subprocess.Popen(
-            command,
-            cwd="/",
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    path = os.environ.get("PATH", os.defpath)
+    environment = {"PATH": path, "PYTHONPATH": str(package), "LANG": "C.UTF-8", processes.MARK: str(folder)}
+    log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    streams = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(folder / places.LOG), log, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    program = shutil.which(command[0], path=path) or command[0]
+    pid = os.posix_spawn(program, command, environment, file_actions=streams, setsid=True)
+    return Spawned(pid, processes.birth(pid))
 
 
 def user_name() -> str:
@@ -170,14 +182,13 @@ def _furnish(folder: Path) -> None:
     python.chmod(0o755)
 
 
-def _await_port(name: str, folder: Path, process: subprocess.Popen[bytes]) -> int:
+def _await_port(name: str, folder: Path, process: Spawned) -> int:
     limit = time.monotonic() + _PATIENCE
-    while time.monotonic() < limit and process.poll() is None:
+    while time.monotonic() < limit and process.runs():
         if (folder / places.LISTENING).exists():
             return int((folder / places.LISTENING).read_text())
         time.sleep(0.01)
-    process.kill()
-    process.wait()
+    process.end()
     raise BoardError(f"board {name!r}: its SSH server did not start\n{_tail(folder)}")
 
 

@@ -189,5 +189,6 @@ def _welcome(client: socket.socket, host_key: paramiko.PKey, board: Served) -> N
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    os.chdir("/")
     at = Path(sys.argv[1])
     serve(Served(at, sys.argv[2], keys.public_blob(at / CLIENT_KEY)))

@@ -53,9 +53,10 @@ def end(pid: int, born: str, grace: float = 2.0) -> None:
     """Ask the process to end, insist after `grace` seconds, and return when it is gone."""
     for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
         if not runs(pid, born):
-            return
+            break
         _send(pid, sign)
         _await_end(pid, born, patience)
+    _reap(pid)
 
 
 def end_marked(mark: str) -> tuple[int, ...]:
@@ -105,6 +106,8 @@ def _await_end(pid: int, born: str, seconds: float) -> None:
 
 def _reap(pid: int) -> None:
     """Where the board was started by this very process its end must be collected, else its id lingers."""
+    if pid <= 0:
+        return
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

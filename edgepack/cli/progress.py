@@ -106,7 +106,7 @@ def escape(text: str) -> str:
 
 def _own_stderr() -> TextIO:
     """A duplicate of standard error: frameworks that are kept quiet have the original redirected while they work."""
-    return os.fdopen(os.dup(2), "w", buffering=1)
+    return os.fdopen(os.dup(2), "w", buffering=1, closefd=False)  # as long as the process: nobody is there to close it
 
 
 def progress() -> Terminal | Plain:
