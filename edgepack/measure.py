@@ -35,22 +35,22 @@ def bench(
     shared = [target for target in targets if target.board is not None]
     alone = [target for target in targets if target.board is None]
     results: dict[str, Report | EdgepackError] = {}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        jobs = {target.name: pool.submit(_attempt, target, ref, variant, protocol) for target in alone}
+    with remote.Bastions() as bastions, ThreadPoolExecutor(AT_ONCE) as pool:
+
+        def attempt(target: Target) -> Report | EdgepackError:
+            try:
+                with visit(target, bastions) as (session, facts):
+                    return bench_release(session, facts, target, ref, variant, protocol, now())
+            except EdgepackError as error:
+                return error
+
+        jobs = {target.name: pool.submit(attempt, target) for target in alone}
         for target in shared:
             with progress.step(f"bench {target.name}"):
-                results[target.name] = _attempt(target, ref, variant, protocol)
-        for name, job in progress.track(jobs.items(), "bench"):
+                results[target.name] = attempt(target)
+        for name, job in progress.track(jobs.items(), "bench", len(jobs)) if jobs else ():
             results[name] = job.result()
     return tuple(_reports([results[target.name] for target in targets], progress))
-
-
-def _attempt(target: Target, ref: BundleRef, variant: str, protocol: BenchProtocol) -> Report | EdgepackError:
-    try:
-        with visit(target) as (session, facts):
-            return bench_release(session, facts, target, ref, variant, protocol, now())
-    except EdgepackError as error:
-        return error
 
 
 def _reports(results: Sequence[Report | EdgepackError], progress: Progress) -> Iterator[Report]:
@@ -63,9 +63,9 @@ def _reports(results: Sequence[Report | EdgepackError], progress: Progress) -> I
 
 
 @contextmanager
-def visit(target: Target) -> Iterator[tuple[remote.Session, Facts]]:
+def visit(target: Target, bastions: remote.Bastions | None = None) -> Iterator[tuple[remote.Session, Facts]]:
     """An open session with a board and what it says of itself now."""
-    with remote.connect(target) as session:
+    with remote.connect(target, bastions=bastions) as session:
         yield session, session.call("facts", FactsRequest(), Facts, _FACTS_SECONDS)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -260,7 +261,7 @@ def compare(before: Report, after: Report, margin: float) -> Comparison:
         verdict="slower" if low > 1 else "faster" if high < 1 else "same",
         regression=low > 1 and ratio > 1 + margin,
         excluded=high <= 1 + margin,
-        validity=max(before.validity.verdict, after.validity.verdict, key=("valid", "suspect", "invalid").index),
+        validity=_worse(before.validity.verdict, after.validity.verdict),
         reasons=tuple(_weaknesses(before, after)),
     )
 
@@ -315,3 +316,24 @@ def _weaknesses(before: Report, after: Report) -> list[str]:
 
 def _title(report: Report) -> str:
     return f"{report.bundle.name} {report.bundle.version} ({report.variant}) on {report.run_context.target}"
+
+
+def pool(first: Report, second: Report) -> Report:
+    """Two reports of one release on one board as one: all processes, the worse verdict with every reason."""
+    processes = (*first.processes, *second.processes)
+    return msgspec.structs.replace(
+        first,
+        processes=processes,
+        summary=summarize(processes),
+        harness_overhead_ns=max(first.harness_overhead_ns, second.harness_overhead_ns),
+        run_context=msgspec.structs.replace(first.run_context, after=second.run_context.after),
+        validity=Validity(
+            _worse(first.validity.verdict, second.validity.verdict),
+            tuple(dict.fromkeys((*first.validity.reasons, *second.validity.reasons))),
+        ),
+        notes=(*first.notes, *second.notes),
+    )
+
+
+def _worse(a: Verdict, b: Verdict) -> Verdict:
+    return max(a, b, key=("valid", "suspect", "invalid").index)
