@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -66,6 +66,21 @@ class Progress(Protocol):
     def step(self, title: str) -> AbstractContextManager[None]: ...
 
     def track(self, items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]: ...
+
+    def note(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+
+class Silent:
+    """Progress that nobody hears: what scripts get unless they give another."""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        yield
+
+    def track(self, items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
+        return iter(items)
 
     def note(self, message: str) -> None: ...
 

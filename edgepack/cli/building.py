@@ -10,7 +10,7 @@ import typer
 from edgepack.cli.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
-    from edgepack.pipeline import Request, Result
+    from edgepack.pipeline import Result
     from edgepack.variant import Judged
 
 Source = Annotated[
@@ -61,7 +61,7 @@ def plan(
     from edgepack.cli.progress import progress
 
     flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
-    plans = pipeline.plan(make_request(source, profile, flags), progress())
+    plans = pipeline.plan(pipeline.request(source, profile or (), flags), progress())
     if json:
         print_json({"plans": [_plan_document(each) for each in plans]})
         return
@@ -98,7 +98,7 @@ def build(
     from edgepack.cli.progress import progress
 
     flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
-    results = pipeline.build(make_request(source, profile, flags), out, progress())
+    results = pipeline.build(pipeline.request(source, profile or (), flags), out, progress())
     if json:
         print_json({"bundles": [bundle_document(result) for result in results]})
         return
@@ -140,50 +140,6 @@ def _parse_input(text: str) -> dict[str, Any]:
     if not name or not all(size.strip().isdigit() for size in sizes.split(",")):
         raise UsageError(f"--input {text!r} cannot be read", expected="NAME=1,3,224,224 or NAME:int32=1,16")
     return {"name": name, "shape": [int(size) for size in sizes.split(",")], "dtype": dtype or "float32"}
-
-
-def make_request(source: str, profiles: list[str] | None, flags: dict[str, Any]) -> Request:
-    """Flags over edgepack.toml over defaults, with the origin of each value."""
-    from msgspec import structs, to_builtins
-
-    from edgepack import catalog, documents
-    from edgepack.errors import UsageError
-    from edgepack.names import check_name, check_version, suggest_name
-    from edgepack.pipeline import Request
-    from edgepack.project import Project
-
-    file = Path(source) / "edgepack.toml"
-    folder = Path(source) if file.is_file() else Path()
-    flags = _absolute(flags) if file.is_file() else documents.merge(flags, {"model": {"source": source}})
-    tables, layers = catalog.resolve_project(file if file.is_file() else None, flags)
-    project = documents.convert(tables, Project, str(file) if file.is_file() else "the flags")
-    wanted = tuple(profiles or project.build.profiles)
-    if not wanted:
-        raise UsageError(
-            "no profile named",
-            expected="-p PROFILE, or [build] profiles in edgepack.toml",
-            advice="edgepack profile list",
-        )
-    origins = tuple(documents.origins(to_builtins(project), layers))
-    if not project.name:
-        name = suggest_name(Path(project.model.source.partition(":")[0]).stem)
-        project = structs.replace(project, name=name)
-        origins = tuple(documents.Origin(o.key, name, "the source's name") if o.key == "name" else o for o in origins)
-    check_name(project.name)
-    check_version(project.version)
-    return Request(project, folder, origins, catalog.load_profiles(wanted))
-
-
-def _absolute(flags: dict[str, Any]) -> dict[str, Any]:
-    """Paths in flags are relative to the working folder, those in an edgepack.toml to its own."""
-    data = dict(flags.get("data", {}))
-    for key in ("calibration", "evaluation", "training"):
-        if key in data:
-            data[key] = str(Path(data[key]).absolute())
-    model = dict(flags.get("model", {}))
-    if "weights" in model:
-        model["weights"] = str(Path(model["weights"]).absolute())
-    return {**flags, **({"data": data} if data else {}), **({"model": model} if model else {})}
 
 
 def _plan_document(plan: Any) -> dict[str, Any]:

@@ -81,10 +81,10 @@ def _train(out: Path, progress: Progress) -> Path:
 def _build(project: Path, kind: str, out: Path, progress: Progress) -> tuple[Result, ...]:
     """Bundles for rpi4, and last the one for the board that the demo runs."""
     from edgepack import pipeline
-    from edgepack.cli.building import make_request, print_result
+    from edgepack.cli.building import print_result
 
     profiles = ["rpi4"] if kind == "emulated" else ["rpi4", f"linux-{platform.machine()}"]
-    results = pipeline.build(make_request(str(project), profiles, {}), out, progress)
+    results = pipeline.build(pipeline.request(str(project), profiles, {}), out, progress)
     for result in results:
         print_result(result)
     return results

@@ -12,11 +12,12 @@ from edgepack.errors import GateError, InputError
 from edgepack.pipeline.make import Made, Workshop
 from edgepack.pipeline.pack import pack
 from edgepack.pipeline.prepare import Inputs, Request, prepare
+from edgepack.pipeline.request import request
 from edgepack.plan import Plan
 from edgepack.ports import Progress
 from edgepack.variant import Built, Failed, Judged
 
-__all__ = ["Request", "Result", "build", "plan"]
+__all__ = ["Request", "Result", "build", "plan", "request"]
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,29 @@ class Result:
     default: str
 
 
-def plan(request: Request, progress: Progress) -> tuple[Plan, ...]:
+def plan(wanted: Request, progress: Progress) -> tuple[Plan, ...]:
     """What would be built, one plan a profile. Nothing is written."""
-    return _plans(request, prepare(request, progress))
+    return _plans(wanted, prepare(wanted, progress))
 
 
-def build(request: Request, out: Path, progress: Progress) -> tuple[Result, ...]:
+def build(wanted: Request, out: Path, progress: Progress) -> tuple[Result, ...]:
     """Build one bundle a profile into `out`.
 
     Raises InputError where the source or the data is wrong or no variant could be made, GateError where none met the budget.
     """
-    inputs = prepare(request, progress)
-    return tuple(_build(each, request, inputs, out, progress) for each in _plans(request, inputs))
+    inputs = prepare(wanted, progress)
+    return tuple(_build(each, wanted, inputs, out, progress) for each in _plans(wanted, inputs))
 
 
-def _plans(request: Request, inputs: Inputs) -> tuple[Plan, ...]:
+def _plans(wanted: Request, inputs: Inputs) -> tuple[Plan, ...]:
     model = inputs.loaded.model
     return tuple(
-        plans.plan(model, profile, request.project, request.origins, trainable=inputs.trainable)
-        for profile in request.profiles
+        plans.plan(model, profile, wanted.project, wanted.origins, trainable=inputs.trainable)
+        for profile in wanted.profiles
     )
 
 
-def _build(plan: Plan, request: Request, inputs: Inputs, out: Path, progress: Progress) -> Result:
+def _build(plan: Plan, wanted: Request, inputs: Inputs, out: Path, progress: Progress) -> Result:
     for skipped in plan.skipped:
         progress.warn(f"{plan.profile.name}: no {skipped.what}: {skipped.reason}")
     workshop = Workshop(plan, inputs, progress)
@@ -67,7 +68,7 @@ def _build(plan: Plan, request: Request, inputs: Inputs, out: Path, progress: Pr
     front = {judged.built.id for judged in selection.judged if judged.status != "rejected"}
     kept = [each for each in made if isinstance(each, Made) and each.variant.id in front]
     with progress.step(f"pack {plan.name} {plan.version} for {plan.profile.name}"):
-        packed = pack(plan, inputs, request.project, kept, selection.default, out, progress)
+        packed = pack(plan, inputs, wanted.project, kept, selection.default, out, progress)
     baseline = inputs.scored.baseline if inputs.scored else None
     return Result(packed, plan, baseline, inputs.size_bytes, selection.judged, selection.default)
 
