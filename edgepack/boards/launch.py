@@ -147,9 +147,10 @@ def _free_port() -> int:
 
 def spawn(folder: Path, command: list[str]) -> Spawned:
     """A detached process with next to nothing in its environment, its output in the board's log."""
-    package = Path(edgepack.__file__).resolve().parent.parent
+    package = str(Path(edgepack.__file__).resolve().parent.parent)
+    searched = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     path = os.environ.get("PATH", os.defpath)
-    environment = {"PATH": path, "PYTHONPATH": str(package), "LANG": "C.UTF-8", processes.MARK: str(folder)}
+    environment = {"PATH": path, "PYTHONPATH": searched, "LANG": "C.UTF-8", processes.MARK: str(folder)}
     log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     streams = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -7,6 +7,7 @@ the host's sources that lead to Debian, so mirrors, keys and proxies are the hos
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,8 @@ def ensure(progress: Progress) -> Path:
     with record.lock(cache / ".lock"):
         if root.is_dir():
             return root
+        for stale in cache.glob(".building-*"):  # a build that was killed; nobody else builds while we hold the lock
+            shutil.rmtree(stale)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as work:
             built = _build(Path(work), entries, progress)
             built.replace(root)
@@ -248,8 +251,16 @@ def _compile(root: Path) -> None:
     library = next((root / "usr/lib").glob("python3.[0-9]*"))
     skip = r"/(test|tests|idlelib|lib2to3|turtledemo|ensurepip/_bundled)/"
     compiler = ["-m", "compileall", "-q", "-x", skip]
-    if library.name == f"python{sys.version_info.major}.{sys.version_info.minor}":
-        command = [sys.executable, "-I", *compiler, "-j", "0", "-s", str(root), "-p", "/", str(library)]
+    if python := _same_python(library.name):
+        command = [python, "-I", *compiler, "-j", "0", "-s", str(root), "-p", "/", str(library)]
     else:
         command = ["chroot", str(root), "/usr/bin/python3", *compiler, f"/usr/lib/{library.name}"]
     must(command, "compiling the board's Python library")
+
+
+def _same_python(name: str) -> str:
+    """A Python of this machine that writes the same byte code, which no machine type is in; else the board's must, slowly."""
+    if name == f"python{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    debians = Path("/usr/bin", name)
+    return str(debians) if debians.exists() else ""
