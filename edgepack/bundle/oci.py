@@ -54,7 +54,7 @@ class ImageManifest(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Index(Struct, frozen=True, kw_only=True, rename="camel"):
-    """manifests: exactly one, so that `skopeo … oci-archive:FILE` needs no name; see docs/adr on where a signature goes"""
+    """manifests: exactly one, so that `skopeo … oci-archive:FILE` needs no name; docs/adr/0005 says where a signature goes"""
 
     schema_version: int = 2
     media_type: str = IMAGE_INDEX

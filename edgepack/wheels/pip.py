@@ -14,10 +14,8 @@ from edgepack.lock import Platform, Wheel, version_tuple
 _DEADLINE = 1800.0
 _NEWEST_GLIBC = 42
 _NEWEST_MUSL = 2
-_UNREACHABLE = re.compile(
-    r"Retrying \(|Connection|Timeout|timed out|Could not fetch URL|Temporary failure|ProxyError|SSLError|HTTP error",
-    re.I,
-)
+# pip skips an index page that it cannot get; only "404" means that the index is there and has no such package
+_UNREACHABLE = re.compile(r"Could not fetch URL (?!.*\b404 Client Error)")
 _NOTHING = re.compile(r"No matching distribution found|Could not find a version that satisfies")
 _MISMATCH = re.compile(r"DO NOT MATCH THE HASHES")
 
@@ -28,11 +26,12 @@ def download(requirement: str, platform: Platform, folder: Path) -> Path | None:
     "Fits" is by Python, machine and kind of C library: the version of the C library is left open, because tags lie.
     Raises BoardError where the index cannot be reached.
     """
-    done = _run(["--dest", str(folder), *_platform(platform), requirement], requirement)
+    log = folder / "pip.log"  # where pip tells why it skipped an index, whatever its version prints
+    done = _run(["--dest", str(folder), "--log", str(log), *_platform(platform), requirement], requirement)
     if done.returncode == 0:
         (wheel,) = folder.glob("*.whl")
         return wheel
-    if _NOTHING.search(done.stderr) and not _UNREACHABLE.search(done.stderr):
+    if _NOTHING.search(done.stderr) and not _UNREACHABLE.search(log.read_text(errors="replace")):
         return None
     raise _unreachable(requirement, done.stderr)
 
@@ -59,7 +58,7 @@ def _run(options: list[str], what: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     try:
         return subprocess.run(
-            [*command, "--disable-pip-version-check", "--quiet", *options],
+            [*command, "--disable-pip-version-check", "--progress-bar", "off", *options],
             capture_output=True,
             text=True,
             timeout=_DEADLINE,

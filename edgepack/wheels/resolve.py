@@ -31,7 +31,7 @@ class _Runtime:
 
 
 # A lock is a runtime and numpy. What else their metadata asks for (protobuf, flatbuffers, sympy, …) serves tools beside the
-# interpreter; docs/adr/0005 says how that was found out.
+# interpreter; docs/adr/0006-what-a-runtime-lock-holds.md says how that was found out.
 RUNTIMES: Mapping[RuntimeName, _Runtime] = MappingProxyType(
     {
         "litert": _Runtime("ai-edge-litert"),

@@ -8,13 +8,17 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from edgepack.errors import InputError
 from edgepack.lock import version_tuple
 
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
 _LIBRARY = re.compile(r"\.so(\.[0-9.]+)?$")
 _VERSION = re.compile(r"GLIBC_(?P<version>\d+(\.\d+)+)")
+_ELF = b"\x7fELF"
 _WEAK = 0x2  # VER_FLG_WEAK: the loader starts without it
 _RELATIVE_RELOCATIONS = "GLIBC_ABI_DT_RELR"  # the marker that the loader of 2.36 and later knows
 
@@ -32,21 +36,29 @@ def needs_glibc(wheel: Path) -> str:
                 if _LIBRARY.search(name):
                     with archive.open(name) as packed, tempfile.TemporaryFile() as library:
                         shutil.copyfileobj(packed, library)  # a library of 60 MB stays out of memory
-                        found |= set(_requirements(library))
+                        found |= set(_requirements(library, f"{wheel}: {name}"))
     except zipfile.BadZipFile:
         raise InputError(f"{wheel}: not a wheel", expected="a zip archive") from None
     return max(found, key=version_tuple, default="")
 
 
-def _requirements(library: BinaryIO) -> Iterator[str]:
+def _requirements(library: BinaryIO, name: str) -> Iterator[str]:
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
+
+    library.seek(0)
+    if library.read(len(_ELF)) != _ELF:
+        return  # a linker script, or a library for another system: nothing that this loader opens
+    try:
+        yield from _versions(ELFFile(library))
+    except ELFError as error:
+        raise InputError(f"{name}: a broken library: {error}") from None
+
+
+def _versions(library: ELFFile) -> Iterator[str]:
     from elftools.elf.gnuversions import GNUVerNeedSection
 
-    try:
-        sections = [section for section in ELFFile(library).iter_sections() if isinstance(section, GNUVerNeedSection)]
-    except ELFError:
-        return  # a linker script or a macOS file: nothing that this loader opens
+    sections = [section for section in library.iter_sections() if isinstance(section, GNUVerNeedSection)]
     for section in sections:
         for _, wanted in section.iter_versions():
             for symbol in wanted:

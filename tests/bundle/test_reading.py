@@ -292,7 +292,7 @@ def test_an_evil_file_name_in_a_lock_is_refused(parts, tmp_path):
 
 
 def test_a_signature_can_be_added_and_changes_no_digest(bundle, unpacked):
-    """Where docs/adr/0004 puts it: a blob that refers to the manifest, named by an annotation of the index."""
+    """Where docs/adr/0005 puts it: a blob that refers to the manifest, named by an annotation of the index."""
     folder = unpacked()
     signature = json.dumps({"subject": {"digest": bundle.digest}}).encode()
     (folder / "blobs/sha256" / digest.hex_of(digest.of_bytes(signature))).write_bytes(signature)
