@@ -60,7 +60,8 @@ def lock(test_home: Path, tmp_path_factory: pytest.TempPathFactory) -> RuntimeLo
 def make_bundle(lock: RuntimeLock, tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
     """make_bundle(version, bias=…, padding=…, golden_error=…, locks=…): y = x @ ones + bias, as a bundle.
 
-    padding: bytes that the model file is larger by; work: products with a matrix that it computes for nothing; golden_error: how far the golden outputs are off
+    padding: bytes that the model file is larger by; work: products with a matrix that it computes for nothing
+    golden_error: how far the golden outputs are off
     """
 
     def make(
