@@ -17,7 +17,7 @@ GREATEST_OPSET = 21
 GREATEST_IR = 10
 """What onnxruntime 1.19 opens: the newest for boards with Python 3.9."""
 
-_FLOAT, _FLOAT16 = 1, 10
+_FLOAT, _UINT8, _INT8, _FLOAT16 = 1, 2, 3, 10
 _MOVES = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 _INTEGER = {
     "ConvInteger",
@@ -69,6 +69,10 @@ def already_quantized(model: Any) -> str:
     for node in model.graph.node:
         if node.op_type in _MOVES | _INTEGER or node.op_type.startswith("QLinear"):
             return f"it holds {node.op_type} operators"
+    bytes_stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type in (_UINT8, _INT8)}
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in bytes_stored:
+            return f"its weights {node.input[0]} are stored as bytes"
     if any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer):
         return "its weights are float16"
     return ""

@@ -52,7 +52,7 @@ class Pruned:
 def kept_channels(channels: int, sparsity: float, multiple: int) -> int:
     """How many of a layer's channels stay: (1 − sparsity) of them to the nearest multiple, at least one multiple, at most all."""
     wanted = channels * (1 - sparsity)
-    return min(channels, max(multiple, round(wanted / multiple) * multiple))
+    return min(channels, max(multiple, int(wanted / multiple + 0.5) * multiple))
 
 
 def prune(module: Any, example: Arrays, step: Prune) -> Pruned:

@@ -26,8 +26,9 @@ def recover(module: Any, teacher: Any, training: TrainingData, step: Recover, pr
 
     Labels decide the goal: integers cross entropy, floats mean squared error, none the teacher's answers alone. `step.distil`
     weighs the teacher's answers (softened by a temperature of 2 for classes, Hinton et al. 2015) against the labels.
-    The last epoch is kept, where the schedule ends at a learning rate of zero. The same data and seed give
-    the same weights; for modules of more than 10 million MACs a sample, with the same number of torch's threads. Raises InputError for an empty epoch, labels or inputs that do not fit, and a loss that is not finite.
+    The last epoch is kept, where the schedule ends at a learning rate of zero. The same data and seed give the same weights;
+    for modules of more than 10 million MACs a sample, with the same number of torch's threads. Raises InputError for an empty
+    epoch, labels or inputs that do not fit, and a loss that is not finite.
     """
     student, guide = copy.deepcopy(module), copy.deepcopy(teacher).eval()
     every = max(1, step.epochs // _NOTES)
