@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import IO
 import paramiko
 from paramiko import common
 
-from edgepack.boards import keys
+from edgepack.boards import forward, keys
 from edgepack.boards.places import CLIENT_KEY, HOME, HOST_KEY, LISTENING, TOOLS
 from edgepack.boards.processes import MARK
 
@@ -138,10 +139,11 @@ class Session:
 
 
 class Door(paramiko.ServerInterface):
-    """Who may come in, and what may be asked: one user, one key, commands."""
+    """Who may come in, and what may be asked: one user, one key, commands, connections onward."""
 
     def __init__(self, board: Served) -> None:
         self._board = board
+        self._onward: dict[int, socket.socket] = {}
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
@@ -156,6 +158,23 @@ class Door(paramiko.ServerInterface):
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         Session(channel, command, self._board).start()
         return True
+
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        try:
+            link = socket.create_connection(destination, timeout=10)
+        except OSError:
+            return common.OPEN_FAILED_CONNECT_FAILED
+        link.settimeout(None)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._onward[chanid] = link
+        return common.OPEN_SUCCEEDED
+
+    def enter(self, channel: paramiko.Channel) -> None:
+        """A channel that was let in; one for commands waits for its request."""
+        if link := self._onward.pop(channel.chanid, None):
+            threading.Thread(target=forward.join, args=(channel, link), daemon=True).start()
 
 
 def serve(board: Served) -> None:
@@ -172,7 +191,12 @@ def serve(board: Served) -> None:
         aside.write_text(str(listener.getsockname()[1]))
         aside.replace(board.folder / LISTENING)
         while True:
-            client, _ = listener.accept()
+            try:
+                client, _ = listener.accept()
+            except OSError as error:  # out of descriptors: those who are in may leave some
+                logging.warning("cannot take a connection: %s", error)
+                time.sleep(0.1)
+                continue
             threading.Thread(target=_welcome, args=(client, host_key, board), daemon=True).start()
 
 
@@ -180,8 +204,15 @@ def _welcome(client: socket.socket, host_key: paramiko.PKey, board: Served) -> N
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     transport = paramiko.Transport(client, default_max_packet_size=_PACKET)
     transport.add_server_key(host_key)
+    door = Door(board)
     try:
-        transport.start_server(server=Door(board))
+        transport.start_server(server=door)
+        kept: list[paramiko.Channel] = []
+        while transport.is_active():  # paramiko keeps a channel for ever until it is asked for, and not at all after
+            kept = [channel for channel in kept if not channel.closed]
+            if channel := transport.accept(10.0):
+                kept.append(channel)
+                door.enter(channel)
     except (paramiko.SSHException, EOFError, OSError) as error:  # a port scan, a stranger, a client that left
         logging.warning("connection refused: %s", error)
         transport.close()

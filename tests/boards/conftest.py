@@ -49,11 +49,20 @@ class Link:
         return Answer(channel.recv_exit_status(), out.decode(), err.decode())
 
 
-@contextmanager
-def connect(target: Target, user: str = "", identity: str = "") -> Iterator[Link]:
+def dial(target: Target) -> socket.socket:
     link = socket.create_connection((target.host, target.port), DEADLINE)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with link, paramiko.Transport(link) as transport:
+    return link
+
+
+@contextmanager
+def connect(
+    target: Target, user: str = "", identity: str = "", through: paramiko.Channel | None = None
+) -> Iterator[Link]:
+    with (
+        through or dial(target) as link,
+        paramiko.Transport(link) as transport,
+    ):
         transport.start_client(timeout=DEADLINE)
         assert transport.get_remote_server_key().fingerprint == target.host_key, "another board answered"
         key = paramiko.Ed25519Key.from_private_key_file(identity or target.identity)
