@@ -9,7 +9,6 @@ zero: groups that do not match are left whole, and named.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +26,8 @@ _MATCHES = 1e-4
 class Pruned:
     """A narrower copy of a module.
 
-    macs: multiply-accumulate operations of one sample; kept: layers whose channels could not be removed without changing
-    what the module computes; milliseconds: median latency of the example on this machine, in torch
+    macs: multiply-accumulate operations of one sample; kept: layers whose channels (and those of layers that are added
+    to them) could not be removed without changing what the module computes; milliseconds: median latency of the example on this machine, in torch
     """
 
     module: Any
@@ -46,7 +45,7 @@ class Pruned:
             f"MACs {self.macs_before:,} → {self.macs_after:,}, "
             f"{self.milliseconds_before:.2f} → {self.milliseconds_after:.2f} ms in torch on this host"
         )
-        return f"{text}; not narrowed: {', '.join(self.kept)}" if self.kept else text
+        return f"{text}; not narrowed: {', '.join(self.kept)} and what is added to them" if self.kept else text
 
 
 def kept_channels(channels: int, sparsity: float, multiple: int) -> int:
@@ -86,10 +85,13 @@ def prune(module: Any, example: Arrays, step: Prune) -> Pruned:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """roots: the first layer of each group of channels that was narrowed; matches: it runs, and computes what it must"""
+    """roots: the first layer of each group of channels that was tried; narrowed: whether any lost channels; matches: the
+    module runs, and computes what it must; reason: why not
+    """
 
     module: Any
     roots: tuple[str, ...]
+    narrowed: bool
     matches: bool
     reason: str = ""
 
@@ -97,48 +99,69 @@ class _Attempt:
 def _attempt(module: Any, inputs: tuple[Any, ...], step: Prune, only: tuple[str, ...] | None = None) -> _Attempt:
     narrow = copy.deepcopy(module).eval()
     twin = _Twin(module)
-    roots: list[str] = []
+    names = {child: name for name, child in narrow.named_modules()}
     with foreign.converting("pruning: torch-pruning cannot follow the module", advice="build without sparsities"):
-        names = {child: name for name, child in narrow.named_modules()}
-        for root, group in _groups(narrow, inputs, step):
-            if only is None or names[root] in only:
-                twin.silence(group, names)
-                group.prune()
-                roots.append(names[root])
+        graph, found = _groups(narrow, inputs)
+    chosen = [(root, handler) for root, handler in found if only is None or names[root] in only]
+    roots = tuple(names[root] for root, _ in chosen)
+    narrowed = False
     try:
+        with foreign.converting("pruning: torch-pruning cannot rank the channels"):
+            orders = [_least_important(graph, root, handler) for root, handler in chosen]
+        for (root, handler), order in zip(chosen, orders, strict=True):
+            narrowed |= _narrow(graph, root, handler, order[: _removed(len(order), step)], twin, names)
         with foreign.converting("pruning: the narrower module does not run"):
             actual = modules.answer(narrow, inputs)
     except InexpressibleError as error:
-        return _Attempt(narrow, tuple(roots), matches=False, reason=error.what)
-    expected = modules.answer(module if not twin.exact else twin.module, inputs)
-    shapes = [output.shape for output in actual] == [output.shape for output in expected]
-    matches = shapes and (not twin.exact or modules.close(expected, actual, _MATCHES))
-    return _Attempt(narrow, tuple(roots), matches, "" if matches else "the narrower module computes something else")
+        return _Attempt(narrow, roots, narrowed, False, error.what)
+    expected = modules.answer(twin.module if twin.exact else module, inputs)
+    matches = [output.shape for output in actual] == [output.shape for output in expected]
+    matches = matches and (not twin.exact or modules.close(expected, actual, _MATCHES))
+    return _Attempt(narrow, roots, narrowed, matches, "" if matches else "the narrower module computes something else")
 
 
-def _groups(narrow: Any, inputs: tuple[Any, ...], step: Prune) -> Iterator[tuple[Any, Any]]:
-    """Each prunable group with the channels to remove, and its first layer; to be pruned before the next is asked for."""
+def _groups(narrow: Any, inputs: tuple[Any, ...]) -> tuple[Any, list[tuple[Any, Any]]]:
+    """The dependency graph, and the first layer of each group that may lose channels, with how it loses them."""
     import torch
     import torch_pruning
 
     for parameter in narrow.parameters():
         parameter.requires_grad_(parameter.is_floating_point())  # the graph is followed through gradients
     graph = torch_pruning.DependencyGraph().build_dependency(narrow, example_inputs=inputs)
-    importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
-    found = []
     layers = [torch.nn.modules.conv._ConvNd, torch.nn.Linear]
-    for group in graph.get_all_groups(ignored_layers=_last_layers(graph), root_module_types=layers):
-        if any(_is_grouped(dependency.target.module) for dependency, _ in group):
-            continue
-        scores = importance(group)
-        if scores is not None:
-            order = torch.argsort(scores, stable=True).tolist()
-            found.append((group[0].dep.target.module, group[0].dep.handler, order))
-    for root, handler, order in found:
-        removed = len(order) - kept_channels(len(order), step.sparsity, step.multiple)
-        group = graph.get_pruning_group(root, handler, sorted(order[:removed]))
-        if removed and graph.check_pruning_group(group):
-            yield root, group
+    groups = graph.get_all_groups(ignored_layers=_last_layers(graph), root_module_types=layers)
+    return graph, [
+        (group[0].dep.target.module, group[0].dep.handler)
+        for group in groups
+        if not any(_is_grouped(dependency.target.module) for dependency, _ in group)
+    ]
+
+
+def _least_important(graph: Any, root: Any, handler: Any) -> list[int]:
+    """The channels of a group by rising L2 norm over all its layers; none where no layer of it has weights."""
+    import torch
+    import torch_pruning
+
+    everything = graph.get_pruning_group(root, handler, list(range(graph.get_out_channels(root))))
+    scores = torch_pruning.importance.GroupMagnitudeImportance(p=2)(everything)
+    return [] if scores is None else list(torch.argsort(scores, stable=True).tolist())
+
+
+def _removed(channels: int, step: Prune) -> int:
+    return channels - kept_channels(channels, step.sparsity, step.multiple) if channels else 0
+
+
+def _narrow(graph: Any, root: Any, handler: Any, channels: list[int], twin: _Twin, names: dict[Any, str]) -> bool:
+    """Remove the channels from every layer of the group. Returns whether any were."""
+    if not channels:
+        return False
+    group = graph.get_pruning_group(root, handler, sorted(channels))
+    if not graph.check_pruning_group(group):
+        return False
+    twin.silence(group, names)
+    with foreign.converting("pruning: torch-pruning cannot remove the channels"):
+        group.prune()
+    return True
 
 
 def _last_layers(graph: Any) -> list[Any]:
@@ -227,7 +250,7 @@ def _refuse_recurrent(module: Any) -> None:
 
 
 def _check(attempt: _Attempt, module: Any, step: Prune, kept: tuple[str, ...]) -> None:
-    if not attempt.roots:
+    if not attempt.narrowed:
         why = (
             f"the layers {', '.join(kept)} cannot be narrowed"
             if kept
