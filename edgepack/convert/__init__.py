@@ -92,13 +92,14 @@ def _keras(native: KerasNative, signature: Signature, to: FileFormat, out: Path,
 
 
 def _onnx(native: OnnxNative, signature: Signature, to: FileFormat, out: Path, samples: Arrays) -> None:
-    from edgepack.convert import onnx_to_onnx, onnx_to_tflite
+    from edgepack.convert import onnx_to_onnx, onnx_to_tflite, tflite_files
 
     match to:
         case "onnx":
             onnx_to_onnx.convert(native, signature, out, samples)
         case "tflite":
             onnx_to_tflite.convert(native.path, signature, out, samples)
+            out.write_bytes(tflite_files.canonical(out.read_bytes(), signature))
         case _:
             assert_never(to)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from edgepack.device.run import Quantization
 from edgepack.errors import InexpressibleError
 from edgepack.model import Signature, TensorSpec
 from edgepack.runtimes import foreign
@@ -59,6 +63,35 @@ def strip(proto: Any) -> None:
     for function in proto.functions:
         _strip_nodes(function)
     _strip_graph(proto.graph)
+
+
+def show_real_values(proto: Any, inputs: Sequence[Quantization | None], outputs: Sequence[Quantization | None]) -> None:
+    """Give integer inputs and outputs with a scale a real-valued border: QuantizeLinear before, DequantizeLinear behind."""
+    import onnx
+
+    graph = proto.graph
+    before, behind = [], []
+    for value, how in zip(graph.input, inputs, strict=True):
+        if how is not None:
+            inner, value.name = value.name, f"{value.name}__real"
+            before.append(_border(onnx, graph, "QuantizeLinear", value.name, inner, how))
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for value, how in zip(graph.output, outputs, strict=True):
+        if how is not None:
+            inner, value.name = value.name, f"{value.name}__real"
+            behind.append(_border(onnx, graph, "DequantizeLinear", inner, value.name, how))
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    nodes = [*before, *graph.node, *behind]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _border(onnx: Any, graph: Any, operator: str, source: str, result: str, how: Quantization) -> Any:
+    scale, zero = f"{result}__scale", f"{result}__zero_point"
+    stored = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(how.dtype))
+    graph.initializer.append(onnx.helper.make_tensor(scale, onnx.TensorProto.FLOAT, [], [how.scale]))
+    graph.initializer.append(onnx.helper.make_tensor(zero, stored, [], [how.zero_point]))
+    return onnx.helper.make_node(operator, [source, scale, zero], [result], name=result)
 
 
 def rename(proto: Any, signature: Signature) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgepack import runtimes
 from edgepack.convert import onnx_files
 from edgepack.model import Signature
 from edgepack.ports import TfliteNative
@@ -15,8 +16,10 @@ OPSET = 18
 
 
 def convert(native: TfliteNative, signature: Signature, out: Path, samples: Arrays) -> None:
-    """Write `out` with the signature's names."""
+    """Write `out` with the signature's names. What the file stores as integers with a scale is real-valued in `out` too."""
     foreign.import_framework("tensorflow", "keras", "converting a TFLite model to ONNX")
     tf2onnx = foreign.import_framework("tf2onnx", "keras", "converting a TFLite model to ONNX")
     proto, _ = tf2onnx.convert.from_tflite(str(native.path), opset=OPSET)
+    opened = runtimes.open_session(native.path, "tflite")
+    onnx_files.show_real_values(proto, opened.stored_inputs, opened.stored_outputs)
     onnx_files.write(proto, signature, out)

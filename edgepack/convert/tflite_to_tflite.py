@@ -1,15 +1,15 @@
-"""TFLite as it is: the user's own bytes."""
+"""TFLite as it is: the user's own bytes, unless an input leaves a size open."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from edgepack.convert import tflite_files
 from edgepack.model import Signature
 from edgepack.ports import TfliteNative
 from edgepack.samples import Arrays
 
 
 def convert(native: TfliteNative, signature: Signature, out: Path, samples: Arrays) -> None:
-    """Copy. An open batch needs nothing: the interpreter starts with 1."""
-    shutil.copyfile(native.path, out)
+    """Copy, with the signature's sizes written in where the inputs had none."""
+    out.write_bytes(tflite_files.with_fixed_inputs(native.path.read_bytes(), signature))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgepack.convert import onnx_files
+from edgepack.convert import onnx_files, torch_calls
 from edgepack.model import Signature
 from edgepack.ports import TorchNative
 from edgepack.runtimes import foreign
-from edgepack.runtimes.torch_outputs import with_tuple_outputs
 from edgepack.samples import Arrays
 
 OPSET = 18
@@ -20,9 +19,10 @@ def convert(native: TorchNative, signature: Signature, out: Path, samples: Array
     """Write `out` with the signature's names. samples: one sample an input, which torch traces the module with."""
     torch = foreign.import_framework("torch", "torch", "converting a PyTorch model")
     foreign.import_framework("onnxscript", "onnx", "converting a PyTorch model to ONNX")
+    module, arguments = torch_calls.traceable(native, samples)
     program: Any = torch.onnx.export(
-        with_tuple_outputs(native.module),
-        tuple(torch.tensor(array[:1]) for array in samples),
+        module,
+        arguments,
         dynamo=True,
         opset_version=OPSET,
         external_data=False,

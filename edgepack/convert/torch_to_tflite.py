@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgepack.convert import tflite_files
+from edgepack.convert import tflite_files, torch_calls
 from edgepack.model import Signature
 from edgepack.ports import TorchNative
 from edgepack.runtimes import foreign
-from edgepack.runtimes.torch_outputs import with_tuple_outputs
 from edgepack.samples import Arrays
 
 
 def convert(native: TorchNative, signature: Signature, out: Path, samples: Arrays) -> None:
     """Write `out` with the signature's names. samples: one sample an input, which torch traces the module with."""
-    torch = foreign.import_framework("torch", "torch", "converting a PyTorch model")
+    foreign.import_framework("torch", "torch", "converting a PyTorch model")
     litert_torch = foreign.import_framework("litert_torch", "torch", "converting a PyTorch model to TFLite")
-    converted = litert_torch.convert(
-        with_tuple_outputs(native.module), tuple(torch.tensor(array[:1]) for array in samples)
-    )
-    converted.export(str(out))
+    litert_torch.convert(*torch_calls.traceable(native, samples)).export(str(out))
     out.write_bytes(tflite_files.canonical(out.read_bytes(), signature))

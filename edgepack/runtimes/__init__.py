@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-from edgepack.device.run import ModelError, Session, Tensor, open_model
+from edgepack.device.run import ModelError, Quantization, Tensor, open_model
 from edgepack.errors import InputError
 from edgepack.model import TensorSpec
 from edgepack.names import FileFormat
@@ -22,14 +22,15 @@ class Opened:
     """An open model file.
 
     inputs, outputs: as a caller sees them, real values where the file stores integers with a scale; None is an open size
+    stored_inputs, stored_outputs: that scale, None for what is stored as it is seen
     run: one batch in, its outputs out; raises InputError when the runtime fails on it
-    quantized: whether an input or output is stored as integers with a scale
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    stored_inputs: tuple[Quantization | None, ...]
+    stored_outputs: tuple[Quantization | None, ...]
     run: Run
-    quantized: bool
 
 
 def open_file(path: Path, format: FileFormat, threads: int = 1) -> Run:
@@ -52,7 +53,13 @@ def open_session(path: Path, format: FileFormat, threads: int = 1) -> Opened:
         with _refusals(path.name):
             return tuple(session.run(arrays))
 
-    return Opened(_specs(session.inputs), _specs(session.outputs), run, _is_quantized(session))
+    return Opened(
+        _specs(session.inputs),
+        _specs(session.outputs),
+        tuple(session.quantized_inputs),
+        tuple(session.quantized_outputs),
+        run,
+    )
 
 
 def _require(format: FileFormat) -> str:
@@ -80,7 +87,3 @@ def _refusals(name: str) -> Iterator[None]:
 
 def _specs(tensors: list[Tensor]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(tensor.name, tensor.shape, tensor.dtype) for tensor in tensors)
-
-
-def _is_quantized(session: Session) -> bool:
-    return any(how is not None for how in (*session.quantized_inputs, *session.quantized_outputs))

@@ -33,10 +33,11 @@ def with_tuple_outputs(module: Any) -> Any:
     class TupleOutputs(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            self.training = False  # not eval(): an exported program's module refuses to be told
             self.model = module
 
         def forward(self, *inputs: Any) -> Any:
             tensors = tuple(value for _, value in named_outputs(self.model(*inputs)))
             return tensors[0] if len(tensors) == 1 else tensors
 
-    return TupleOutputs().eval()
+    return TupleOutputs()
