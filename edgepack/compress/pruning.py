@@ -26,8 +26,9 @@ _MATCHES = 1e-4
 class Pruned:
     """A narrower copy of a module.
 
-    macs: multiply-accumulate operations of one sample; kept: layers whose channels (and those of layers that are added
-    to them) could not be removed without changing what the module computes; milliseconds: median latency of the example on this machine, in torch
+    macs: multiply-accumulate operations of one sample
+    milliseconds: of the example in torch on one thread of this machine, see `modules.measure`
+    kept: layers whose channels (and those of layers added to them) could not go without changing what the module computes
     """
 
     module: Any

@@ -163,7 +163,7 @@ def test_a_padded_shortcut_stays_whole_and_is_named() -> None:
 
 
 def test_nothing_but_padded_shortcuts_says_what_to_do() -> None:
-    with pytest.raises(InexpressibleError, match=r"nothing to prune at 50%: the layers first cannot be narrowed"):
+    with pytest.raises(InexpressibleError, match=r"nothing to prune at 50%: the layers stem cannot be narrowed"):
         compress.prune(seeded(PaddedShortcut, False), example(IMAGE), Prune(0.5))
 
 
