@@ -9,7 +9,7 @@ from edgepack.manifest import Manifest
 from edgepack.report import Conditions, Report
 from edgepack.reports import html, pictures
 from edgepack.reports.html import Column, Content, Markup, element
-from edgepack.reports.pictures import byte_size, short_name, time_unit
+from edgepack.reports.pictures import byte_size, figures, short_name, time_unit
 from edgepack.variant import Built, Judged, Parity
 
 _VERDICTS = {
@@ -85,7 +85,7 @@ def _latency_cards(report: Report) -> list[Markup]:
     peak = max(process.vmhwm_kb for process in report.processes)
     own = max(process.vmhwm_kb - process.baseline_kb for process in report.processes)
     return [
-        html.card(f"{report.summary.p50_ns / scale:.3g} {unit}", f"median latency {where}", doubtful),
+        html.card(f"{figures(report.summary.p50_ns / scale)} {unit}", f"median latency {where}", doubtful),
         html.card(f"{peak * 1.024e-3:.0f} MB", f"peak memory, {own * 1.024e-3:.1f} MB above the runtime's own"),
     ]
 
@@ -99,8 +99,12 @@ def _device(report: Report) -> str:
 def _variants(manifest: Manifest, judged: Sequence[Judged], baseline: float | None, source_bytes: int) -> Markup:
     picture = pictures.size_picture(judged, baseline, source_bytes, manifest.metric, manifest.gates)
     rows = [_variant_row(one) for one in sorted(judged, key=_place)]
-    figures = (manifest.metric or "score", "drop", "SQNR, dB", "max. error")
-    columns = [Column("variant", "name"), Column("verdict"), *(Column(title, "number") for title in ("size", *figures))]
+    measures = (manifest.metric or "score", "drop", "SQNR, dB", "max. error")
+    columns = [
+        Column("variant", "name"),
+        Column("verdict"),
+        *(Column(title, "number") for title in ("size", *measures)),
+    ]
     return html.join(
         [
             element("h2", "Accuracy against size"),
@@ -138,7 +142,7 @@ def _variant_row(one: Judged) -> list[Content]:
         verdict,
         byte_size(built.size_bytes),
         "–" if built.score is None else f"{built.score:.4f}",
-        "–" if built.drop is None else f"{built.drop:+.4f}",
+        "–" if built.drop is None else f"{built.drop:+.4f}".replace("-", "−"),
         *_parity_cells(built.parity),
     ]
 
@@ -168,7 +172,7 @@ def _board(report: Report) -> Markup:
     )
     percentiles = [(f"p{n}", value) for n, value in ((50, summary.p50_ns), (90, summary.p90_ns), (99, summary.p99_ns))]
     tiles = [
-        html.card(f"{value / scale:.3g} {unit}", name, report.validity.verdict == "invalid")
+        html.card(f"{figures(value / scale)} {unit}", name, report.validity.verdict == "invalid")
         for name, value in percentiles
     ]
     distribution = (
@@ -212,8 +216,8 @@ def _processes(report: Report) -> Markup:
             str(number),
             f"{one.import_ns / 1e6:.0f} ms",
             f"{one.load_ns / 1e6:.1f} ms",
-            f"{one.first_ns / scale:.3g} {unit}",
-            f"{sorted(one.samples_ns)[(len(one.samples_ns) - 1) // 2] / scale:.3g} {unit}",
+            f"{figures(one.first_ns / scale)} {unit}",
+            f"{figures(sorted(one.samples_ns)[(len(one.samples_ns) - 1) // 2] / scale)} {unit}",
             f"{one.vmhwm_kb * 1.024e-3:.1f} MB",
             f"{(one.vmhwm_kb - one.baseline_kb) * 1.024e-3:.1f} MB",
         ]

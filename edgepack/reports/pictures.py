@@ -116,7 +116,7 @@ def size_picture(
         if scored and baseline is not None:
             _draw_budget(axis, judged, baseline, budget)
             axis.axhline(baseline, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
-            axis.scatter([source_bytes], [baseline], marker="D", s=44, facecolors=PAPER, edgecolors=INK, linewidths=1.2)
+            axis.scatter([source_bytes], [baseline], marker="D", s=90, facecolors=PAPER, edgecolors=INK, linewidths=1.2)
             fixed.append((source_bytes, baseline))
         for status, (marker, colour, area) in _MARKS.items():
             chosen = [point for point in points if point.status == status]
@@ -208,6 +208,7 @@ def _place_labels(figure: Any, axis: Any, labels: Sequence[tuple[float, float, s
     inside = axis.get_window_extent(renderer)
     dots = [axis.transData.transform((x, y)) for x, y, _, _ in labels]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
+    taken += [(inside.x0, y - 1.5, inside.x1, y + 1.5) for y in (line.get_window_extent().y0 for line in axis.lines)]
     for (x, y, text, colour), dot in zip(labels, dots, strict=True):
         drawn = axis.annotate(text, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=8.5, color=colour)
         extent = drawn.get_window_extent(renderer)
@@ -261,13 +262,14 @@ def latency_picture(report: Report) -> str:
         for name, value, align in (("p50", report.summary.p50_ns, "right"), ("p90", report.summary.p90_ns, "left")):
             curve.axvline(value / scale, color=INK, linewidth=0.9)
             curve.annotate(
-                f"{name} {value / scale:.3g} {unit}", (value / scale, 1.0), xycoords=("data", "axes fraction"),
+                f"{name} {figures(value / scale)} {unit}", (value / scale, 1.0), xycoords=("data", "axes fraction"),
                 xytext=(-4 if align == "right" else 4, 4), textcoords="offset points", ha=align, fontsize=8.5,
             )  # fmt: skip
         low, high = report.summary.p50_interval_ns
         curve.axvspan(low / scale, high / scale, color=INK, alpha=0.15, linewidth=0)
         curve.set_ylim(0, 1.02)
         curve.set_ylabel("share of samples")
+        _disown(curve, report, 0.6)
         _strips(strips, processes, scale)
         margin = (last - samples[0]) * 0.04 or samples[0] * 0.05
         strips.set_xlim((samples[0] - margin) / scale, (last + margin) / scale)
@@ -299,32 +301,62 @@ def _strips(axis: Any, processes: Sequence[ProcessRun], scale: float) -> None:
 
 
 def course_picture(report: Report) -> str:
-    """Latency over time: every inference in the order it ran, warm-up hollow, processes one after the other."""
+    """Latency over time: every inference in the order it ran, warm-up hollow, processes one after the other.
+
+    The axis spans the samples; what is far above it (a warm-up run, an outlier) is a triangle at its upper edge.
+    """
     unit, scale = time_unit(report.summary.p50_ns)
-    with _figure(2.3) as (figure, (axis,)):
+    samples = sorted(sample for process in report.processes for sample in process.samples_ns)
+    bottom = samples[0] * 0.96
+    top = min(samples[-1], 2 * percentile(samples, 99)) * 1.06
+    with _figure(2.4) as (figure, (axis,)):
         start = 0
         for row, process in enumerate(report.processes):
-            warm, times = process.warm_ns, process.samples_ns
-            axis.scatter(range(start, start + len(warm)), [t / scale for t in warm], s=12, facecolors=PAPER,
-                         edgecolors=colour_of(row), linewidths=0.8)  # fmt: skip
-            run = range(start + len(warm), start + len(warm) + len(times))
-            axis.plot(run, [t / scale for t in times], color=colour_of(row), linewidth=0.6, alpha=0.5)
-            axis.scatter(run, [t / scale for t in times], s=6, color=colour_of(row), linewidths=0)
-            start = run.stop
+            times = [*process.warm_ns, *process.samples_ns]
+            indices = range(start, start + len(times))
+            axis.plot(indices, [time / scale for time in times], color=colour_of(row), linewidth=0.6, alpha=0.4)
+            warm = len(process.warm_ns)
+            for some, fill in (((0, warm), PAPER), ((warm, len(times)), colour_of(row))):
+                _dots(axis, list(zip(indices, times, strict=True))[slice(*some)], top, scale, (fill, colour_of(row)))
+            start = indices.stop
             if row + 1 < len(report.processes):
                 axis.axvline(start - 0.5, color=LINE, linewidth=1)
         axis.axhline(report.summary.p50_ns / scale, color=INK, linewidth=0.8)
         axis.set_xlim(-1, start)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(bottom / scale, top / scale)
         axis.grid(visible=False, axis="x")
-        axis.set_xlabel("inference, in the order they ran (hollow: warm-up)")
+        axis.set_xlabel("inference, in the order they ran (hollow: warm-up; triangles: above the axis)")
         axis.set_ylabel(unit)
+        _disown(axis, report)
         return _svg(figure, "Latency over time")
+
+
+def _dots(axis: Any, runs: Sequence[tuple[int, int]], top: float, scale: float, colours: tuple[str, str]) -> None:
+    fill, edge = colours
+    for marker, size, shown in (
+        ("o", 9, [run for run in runs if run[1] <= top]),
+        ("^", 22, [(index, top * 0.985) for index, time in runs if time > top]),
+    ):
+        axis.scatter([index for index, _ in shown], [time / scale for _, time in shown], marker=marker, s=size,
+                     facecolors=fill, edgecolors=edge, linewidths=0.7, zorder=3)  # fmt: skip
+
+
+def _disown(axis: Any, report: Report, height: float = 0.95) -> None:
+    """A picture may be cut out of its page: where its numbers are no device's, it says so itself."""
+    if report.validity.verdict == "invalid":
+        axis.text(0.99, height, "not a device latency", transform=axis.transAxes, ha="right", va="top", color=BAD,
+                  fontsize=11, fontweight="bold", alpha=0.75, zorder=5)  # fmt: skip
 
 
 def time_unit(ns: float) -> tuple[str, float]:
     """The unit that suits a latency, and how many ns it has."""
     return ("ms", 1e6) if ns >= 1e5 else ("µs", 1e3)
+
+
+def figures(value: float) -> str:
+    """Three significant figures, trailing zeros kept: `9.50`, `12.3`, `1234`."""
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:.{max(0, digits)}f}"
 
 
 def colour_of(process: int) -> str:
