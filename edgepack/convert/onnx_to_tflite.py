@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from edgepack import files
+from edgepack.convert import tflite_files
 from edgepack.convert.onnx_to_torch import to_module
 from edgepack.model import Signature
+from edgepack.runtimes import foreign
 from edgepack.samples import Arrays
 
 
 def convert(source: Path, signature: Signature, out: Path, samples: Arrays) -> None:
-    """Write the ONNX model `source` as a TFLite model for a batch of 1 to `out`.
+    """Write the ONNX model `source` as a TFLite model for a batch of 1 to `out`, whole or not at all.
 
-    Inputs and outputs keep the signature's order, shapes, layouts and dtypes. samples: one array an input, the samples along
-    the first axis; the first sample traces the model.
+    Inputs and outputs keep the signature's names, order, shapes, layouts and dtypes. samples: one array an input, the
+    samples along the first axis; the first one traces the model.
 
     Raises InexpressibleError (operator, node and opset) for what TFLite or this route has no way to say, InputError for a
-    dimension beyond the batch that is left open. `out` appears only when it is whole.
+    dimension beyond the batch that is left open, UsageError where the route's extra is not installed.
     """
-    import torch
+    torch = foreign.import_framework("torch", "torch", "converting an ONNX model to TFLite")
+    foreign.import_framework("onnx", "onnx", "converting an ONNX model to TFLite")
 
     from edgepack.convert.onnx_to_torch.fuse import fold_batch_norms
     from edgepack.convert.onnx_to_torch.lower import lower
 
     module = fold_batch_norms(to_module(source, signature))
-    inputs = tuple(torch.from_numpy(array[:1].copy()) for array in samples)
-    aside = out.with_name(f".{out.name}.part")
-    try:
-        lower(module, inputs, aside, str(source))
-        os.replace(aside, out)
-    finally:
-        aside.unlink(missing_ok=True)
+    inputs = tuple(
+        torch.from_numpy(array.reshape(-1)[:1].reshape(()).copy() if not spec.shape else array[:1].copy())
+        for array, spec in zip(samples, signature.inputs, strict=True)
+    )
+    with files.aside(out) as fresh:
+        lower(module, inputs, fresh, str(source))
+        fresh.write_bytes(tflite_files.canonical(fresh.read_bytes(), signature))

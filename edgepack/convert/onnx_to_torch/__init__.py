@@ -27,7 +27,7 @@ def to_module(path: Path, signature: Signature) -> Any:
     return translate_file(path, signature)
 
 
-def operators() -> frozenset[str]:
+def translated_operators() -> frozenset[str]:
     """The names of the operators with a translation of their own; those that ONNX defines by others work as well."""
     from edgepack.convert.onnx_to_torch.operators import TABLE
 

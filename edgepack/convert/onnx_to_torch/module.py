@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +16,13 @@ from edgepack.convert.onnx_to_torch.node import Call, Tensor
 class Step:
     """One call.
 
-    op: the operator's name; name: unique, from the node's
+    op: the operator's name; where: that and the node, for messages; name: unique, from the node's
     call: the function or module, None where it is the child called `name`
     arguments: slots, None where nothing arrives; results: slots, None where unused
     """
 
     op: str
+    where: str
     name: str
     call: Call | None
     arguments: tuple[int | None, ...]
@@ -47,24 +48,34 @@ class OnnxModule(nn.Module):
         self.steps = tuple(replace(s, call=None) if isinstance(s.call, nn.Module) else s for s in steps)
 
     def forward(self, *inputs: Tensor) -> Any:
+        values: dict[int, Tensor] = {}
+        for _ in self.run(inputs, values):
+            pass
+        found = tuple(values[slot] for slot in self.outputs)
+        return found[0] if len(found) == 1 else found
+
+    def run(self, inputs: Sequence[Tensor], values: dict[int, Tensor]) -> Iterator[tuple[Step, Call, tuple[Any, ...]]]:
+        """Each step with what it calls and its arguments, once it is done; `values` is filled on the way."""
         last = {slot: at for at, step in enumerate(self.steps) for slot in (*step.arguments, *step.results)}
-        values: dict[int | None, Tensor] = {None: None, **dict(zip(self.inputs, inputs, strict=True))}
+        values.update(zip(self.inputs, inputs, strict=True))
         values.update((slot, self._buffers[name]) for slot, name in self.constants.items())
         for at, step in enumerate(self.steps):
             call = step.call or self._modules[step.name]
-            answer = call(*(values[slot] for slot in step.arguments))
+            arguments = tuple(None if slot is None else values[slot] for slot in step.arguments)
+            answer = call(*arguments)
             answers = answer if isinstance(answer, tuple | list) else (answer,)
             values.update((slot, value) for slot, value in zip(step.results, answers, strict=True) if slot is not None)
+            yield step, call, arguments
             for slot in {*step.arguments, *step.results}:
                 if slot is not None and last[slot] == at and slot not in self.outputs:
                     del values[slot]  # activations are the most of what a model holds while it runs
-        found = tuple(values[slot] for slot in self.outputs)
-        return found[0] if len(found) == 1 else found
 
 
 def parameters_of(*tensors: Tensor | None) -> list[Any]:
     """Trainable parameters that own `tensors`."""
-    return [None if tensor is None else nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) for tensor in tensors]
+    return [
+        None if tensor is None else nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) for tensor in tensors
+    ]
 
 
 def without_initialization(kind: type[nn.Module], *args: Any, **kwargs: Any) -> Any:

@@ -14,9 +14,12 @@ from edgepack.samples import Array
 Tensor = Any
 """A torch tensor."""
 
-Call = Callable[..., Any]
-"""What an operator does at run time. A function has one argument an ONNX input, None where it is absent or was consumed as a
-constant; an `nn.Module` has only those that arrive."""
+Call = Any
+"""What an operator does at run time, a `Callable[..., Tensor | tuple[Tensor, ...]]`.
+
+A function has one argument an ONNX input, None where it is absent or was consumed as a constant; an `nn.Module` has only
+those that arrive.
+"""
 
 ADVICE = "rewrite this part of the model with standard operators, or build for ONNX instead of TFLite"
 
@@ -127,19 +130,21 @@ class Node:
     def _consume(self, index: int) -> None:
         if not self.known(index):
             raise self.refuse(
-                f"its input {index} ({self._input_name(index)}) is computed from the model's inputs, so the result has no fixed shape",
+                f"its input {index} ({self.input_name(index)}) is computed from the model's inputs, so the result has no fixed shape",
                 "make that input a constant, for example by exporting with fixed shapes",
             )
         self.consumed.add(index)
 
-    def _input_name(self, index: int) -> str:
+    def input_name(self, index: int) -> str:
         value = self.inputs[index] if index < len(self.inputs) else None
         return "absent" if value is None else repr(value.name)
 
+    @property
+    def where(self) -> str:
+        return f"{self.op} (node {self.name!r}, opset {self.opset})"
+
     def refuse(self, why: str, advice: str = ADVICE) -> InexpressibleError:
-        return InexpressibleError(
-            f"{self.source}: cannot express {self.op} (node {self.name!r}, opset {self.opset}): {why}", advice=advice
-        )
+        return InexpressibleError(f"{self.source}: cannot express {self.where}: {why}", advice=advice)
 
 
 Operator = Callable[[Node], Call]

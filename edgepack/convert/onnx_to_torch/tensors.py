@@ -54,3 +54,8 @@ def from_proto(proto: Any) -> Tensor | None:
 def lowest(dtype: torch.dtype) -> float | int:
     """What a maximum never picks."""
     return float("-inf") if dtype.is_floating_point else int(torch.iinfo(dtype).min)
+
+
+def element_type(dtype: torch.dtype) -> int:
+    """ONNX's element type of a dtype in `DTYPES`."""
+    return next(number for number, own in DTYPES.items() if own == dtype)

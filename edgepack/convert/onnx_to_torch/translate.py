@@ -11,82 +11,69 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, NodeProto, helper
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from edgepack.convert.onnx_to_torch import tensors
+from edgepack.convert.onnx_to_torch.definitions import STANDARD, Definition, definition_of, functions_of, opsets_of
 from edgepack.convert.onnx_to_torch.fuse import add_biases
 from edgepack.convert.onnx_to_torch.module import OnnxModule, Step
-from edgepack.convert.onnx_to_torch.node import Call, Node, Tensor, Value
+from edgepack.convert.onnx_to_torch.node import ADVICE, Call, Node, Tensor, Value
 from edgepack.convert.onnx_to_torch.operators import TABLE
 from edgepack.errors import InexpressibleError, InputError
 from edgepack.model import Signature, TensorSpec
+from edgepack.runtimes import foreign
 
-_STANDARD = ("", "ai.onnx")
 _OLDEST = 7  # before it, broadcasting was an attribute of each operator
 _STATIC = frozenset({"Shape", "Size"})  # known as soon as shapes are
 _UNROLLED = 1024  # passes of a loop, at most
 
+_AFTERWARDS = "end the model before it, and do that step in the application: how much it returns depends on the values"
+_ADVICE = dict.fromkeys(("NonMaxSuppression", "NonZero", "Unique"), _AFTERWARDS)
+
 Scope = Mapping[str, Value]
+Opsets = Mapping[str, int]
 
 
-def translate_file(path: Path, signature: Signature) -> OnnxModule:
+def translate_file(path: Path, signature: Signature) -> Any:
     """See `edgepack.convert.onnx_to_torch.to_module`."""
     return translate(onnx.load(path), signature, str(path))
 
 
-def translate(model: ModelProto, signature: Signature, source: str) -> OnnxModule:
+def translate(model: ModelProto, signature: Signature, source: str) -> Any:
     """The module of a model in memory; `source` names it in messages."""
-    with torch.no_grad():
-        return _Translation(source, _opsets(model, source)).run(_expanded(model), signature)
-
-
-def _opsets(model: ModelProto, source: str) -> dict[str, int]:
-    opsets = {entry.domain: int(entry.version) for entry in model.opset_import}
-    standard = opsets.get("", opsets.get("ai.onnx", 1))
-    if standard < _OLDEST:
+    opsets = opsets_of(model.opset_import)
+    if opsets.get("", 1) < _OLDEST:
         raise InexpressibleError(
-            f"{source}: opset {standard} is too old to be read",
+            f"{source}: opset {opsets.get('', 1)} is too old to be read",
             expected=f"opset {_OLDEST} or later",
             advice="convert the file with onnx.version_converter.convert_version, or export it again",
         )
-    return {**opsets, "": standard}
-
-
-def _expanded(model: ModelProto) -> ModelProto:
-    """The model without its functions, and without operators that ONNX defines by others and we do not know ourselves."""
-    from onnx.inliner import inline_selected_functions
-
-    return inline_selected_functions(model, [("", name) for name in TABLE], exclude=True, inline_schema_functions=True)
+    with torch.no_grad():
+        return _Translation(source, functions_of(model)).run(model.graph, signature, opsets)
 
 
 @dataclass
 class _Translation:
-    """One walk: slots are handed out in order, steps and names gathered on the way."""
+    """One walk. slots: how many were handed out; constants: by slot; names: of steps, to keep them apart."""
 
     source: str
-    opsets: Mapping[str, int]
+    functions: Mapping[tuple[str, str], FunctionProto]
     steps: list[Step] = field(default_factory=list)
+    constants: dict[int, Tensor] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     slots: int = 0
-    constants: dict[int, Tensor] = field(default_factory=dict)
 
-    def run(self, model: ModelProto, signature: Signature) -> OnnxModule:
-        graph = model.graph
+    def run(self, graph: GraphProto, signature: Signature, opsets: Opsets) -> Any:
         initializers = {proto.name for proto in graph.initializer}
         declared = {value.name: value for value in graph.input if value.name not in initializers}
         inputs = [self._input(spec, declared) for spec in signature.inputs]
         if missing := declared.keys() - {value.name for value in inputs}:
             raise InputError(f"{self.source}: the signature leaves out the inputs {', '.join(sorted(missing))}")
-        scope = self.graph(graph, {value.name: value for value in inputs})
+        scope = self.graph(graph, {value.name: value for value in inputs}, opsets)
         outputs = [self._output(spec, scope) for spec in signature.outputs]
-        steps, constants = self._needed(outputs)
+        steps, constants = self._needed([value.slot for value in outputs])
         return OnnxModule(steps, [v.slot for v in inputs], [v.slot for v in outputs], constants).eval()
-
-    # -- values
-
-    def value(self, name: str, tensor: Tensor, known: bool) -> Value:
-        self.slots += 1
-        return Value(self.slots, name, tensor, known)
 
     def _input(self, spec: TensorSpec, declared: Mapping[str, Any]) -> Value:
         if spec.name not in declared:
@@ -102,166 +89,233 @@ class _Translation:
                 f"{self.source}: input {spec.name!r} is {written} in the file, {spec.dtype} in the signature",
                 expected="the same dtype, one that torch has",
             )
-        return self.value(spec.name, torch.zeros(sizes, dtype=dtype), known=False)
+        return self._value(spec.name, torch.zeros(sizes, dtype=dtype), known=False)
 
     def _output(self, spec: TensorSpec, scope: Scope) -> Value:
         if spec.name not in scope:
             raise InputError(f"{self.source}: has no output {spec.name!r}")
         return scope[spec.name]
 
-    def _needed(self, outputs: Sequence[Value]) -> tuple[list[Step], dict[int, Tensor]]:
+    def _needed(self, outputs: Sequence[int]) -> tuple[list[Step], dict[int, Tensor]]:
         """The steps that the outputs depend on, and the constants that these read."""
-        needed = {value.slot for value in outputs}
+        needed = set(outputs)
         kept: list[Step] = []
-        for step in reversed(add_biases(self.steps, self.constants, needed)):
+        for step in reversed(add_biases(self.steps, self.constants, outputs)):
             if needed.intersection(slot for slot in step.results if slot is not None):
                 needed |= {slot for slot in step.arguments if slot is not None}
                 kept.append(step)
-        constants = {slot: tensor for slot, tensor in self.constants.items() if slot in needed}
-        return kept[::-1], constants
+        return kept[::-1], {slot: tensor for slot, tensor in self.constants.items() if slot in needed}
 
-    # -- graphs
+    def _value(self, name: str, tensor: Tensor, known: bool) -> Value:
+        self.slots += 1
+        if known:
+            self.constants[self.slots] = tensor
+        return Value(self.slots, name, tensor, known)
 
-    def graph(self, graph: Any, outer: Scope) -> dict[str, Value]:
-        """The values of a graph's names, given those around it."""
-        scope = dict(outer)
-        for proto in graph.initializer:
-            tensor = tensors.from_proto(proto)
-            if tensor is not None:
-                scope[proto.name] = self.known(proto.name, tensor)
-        if graph.sparse_initializer:
-            raise InexpressibleError(f"{self.source}: holds sparse initializers", advice="export it with dense weights")
-        for proto in graph.node:
-            results = self.node(proto, scope)
-            scope.update((name, value) for name, value in zip(proto.output, results, strict=False) if value is not None)
-        return scope
-
-    def known(self, name: str, tensor: Tensor) -> Value:
-        value = self.value(name, tensor, known=True)
-        self.constants[value.slot] = tensor
-        return value
-
-    def node(self, proto: NodeProto, scope: Scope) -> list[Value | None]:
-        node = self._read(proto, scope)
-        if proto.op_type == "If" and proto.domain in _STANDARD:
-            return self._branch(node, scope)
-        if proto.op_type == "Loop" and proto.domain in _STANDARD:
-            return self._loop(node, scope)
-        if proto.domain not in _STANDARD or proto.op_type not in TABLE:
-            return self._foreign(node, proto)
-        call = TABLE[proto.op_type](node)
-        if isinstance(call, torch.nn.Module):
-            call.eval()
-        arguments = _arguments(node, call)
-        answers = self._try(node, call, arguments)
-        if any(node.wants(index) for index in range(len(answers), len(node.outputs))):
-            raise node.refuse(f"{len(node.outputs)} outputs are wanted, {len(answers)} can be given")
-        names = [node.outputs[i] if node.wants(i) else "" for i in range(len(answers))]
-        if proto.op_type in _STATIC or all(value is None or value.known for value in node.inputs):
-            return [self.known(name, t) if name else None for name, t in zip(names, answers, strict=True)]
-        results = [self.value(n, t, known=False) if n else None for n, t in zip(names, answers, strict=True)]
-        self.steps.append(Step(node.op, self._unique(node), call, _slots(arguments), _slots(results)))
-        return list(results)
-
-    def _read(self, proto: NodeProto, scope: Scope) -> Node:
-        def find(name: str) -> Value:
-            if name not in scope:
-                raise InexpressibleError(
-                    f"{self.source}: {proto.op_type} (node {proto.name!r}) reads {name!r}, which nothing that can be expressed makes",
-                    advice="check the file with onnx.checker; strings and 4-bit or 8-bit float tensors have no translation",
-                )
-            return scope[name]
-
-        inputs = [find(name) if name else None for name in proto.input]
-        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-        opset = self.opsets.get("" if proto.domain in _STANDARD else proto.domain, 1)
-        op = proto.op_type if proto.domain in _STANDARD else f"{proto.domain}.{proto.op_type}"
-        name = proto.name or (proto.output[0] if proto.output else "")
-        return Node(op, name, opset, self.source, inputs, tuple(proto.output), attributes)
-
-    def _try(self, node: Node, call: Call, arguments: Sequence[Value | None]) -> tuple[Tensor, ...]:
-        """Run once, on constants or on zeros: the shapes of what follows, and whether torch can do it at all."""
-        try:
-            answer = call(*(None if value is None else value.tensor for value in arguments))
-        except (RuntimeError, IndexError) as error:
-            shapes = ", ".join("none" if v is None else f"{list(v.tensor.shape)}" for v in node.inputs)
-            raise node.refuse(f"with inputs of shapes {shapes} torch says: {str(error).splitlines()[0]}") from error
-        return tuple(answer) if isinstance(answer, tuple | list) else (answer,)
+    def _result(
+        self,
+        node: Node,
+        call: Call,
+        arguments: Sequence[Value | None],
+        names: Sequence[str],
+        answers: Sequence[Tensor],
+    ) -> list[Value | None]:
+        """A new step, and the values of its results."""
+        results = [self._value(n, t, known=False) if n else None for n, t in zip(names, answers, strict=True)]
+        self.steps.append(Step(node.op, node.where, self._unique(node), call, _slots(arguments), _slots(results)))
+        return results
 
     def _unique(self, node: Node) -> str:
         stem = re.sub(r"\W+", "_", node.name).strip("_") or node.op.lower()
         stem = f"{node.op.lower()}_{stem}" if stem[0].isdigit() else stem
         name, count = stem, 1
-        while name in self.names or hasattr(torch.nn.Module, name):
+        while name in self.names or hasattr(OnnxModule, name):
             name, count = f"{stem}_{count}", count + 1
         self.names.add(name)
         return name
 
-    # -- what is decided or computed now
+    # Graphs and nodes
 
-    def _foreign(self, node: Node, proto: NodeProto) -> list[Value | None]:
-        """An operator without a translation: fine where everything it reads is known, for then it is run here and now."""
-        if proto.domain not in _STANDARD:
+    def graph(self, graph: GraphProto, outer: Scope, opsets: Opsets) -> dict[str, Value]:
+        """The values of a graph's names, given those around it."""
+        if graph.sparse_initializer:
+            raise InexpressibleError(f"{self.source}: holds sparse initializers", advice="export it with dense weights")
+        scope = dict(outer)
+        for proto in graph.initializer:
+            tensor = tensors.from_proto(proto)
+            if tensor is not None:
+                scope[proto.name] = self._value(proto.name, tensor, known=True)
+        self._walk(graph.node, scope, opsets)
+        return scope
+
+    def _walk(self, protos: Sequence[NodeProto], scope: dict[str, Value], opsets: Opsets) -> None:
+        for proto in protos:
+            results = self._node(proto, scope, opsets)
+            scope.update((name, value) for name, value in zip(proto.output, results, strict=False) if value is not None)
+
+    def _node(self, proto: NodeProto, scope: Scope, opsets: Opsets) -> Sequence[Value | None]:
+        node = self._read(proto, scope, opsets)
+        if proto.domain in STANDARD:
+            if proto.op_type == "If":
+                return self._branch(node, scope, opsets)
+            if proto.op_type == "Loop":
+                return self._loop(node, scope, opsets)
+            if proto.op_type == "Scan" and node.opset >= 9:
+                return self._scan(node, scope, opsets)
+            if proto.op_type in TABLE:
+                return self._translated(node)
+        definition = definition_of(node, proto, self.functions)
+        if definition is not None:
+            return self._defined(node, definition)
+        return self._computed(node, proto)
+
+    def _read(self, proto: NodeProto, scope: Scope, opsets: Opsets) -> Node:
+        for name in filter(None, proto.input):
+            if name not in scope:
+                raise InexpressibleError(
+                    f"{self.source}: {proto.op_type} (node {proto.name!r}) reads {name!r}, which nothing here makes",
+                    advice="check the file with onnx.checker; strings and 4-bit or 8-bit float tensors have no translation",
+                )
+        inputs = [scope[name] if name else None for name in proto.input]
+        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+        domain = "" if proto.domain in STANDARD else proto.domain
+        op = f"{domain}.{proto.op_type}" if domain else proto.op_type
+        name = proto.name or next(filter(None, proto.output), "")
+        return Node(op, name, opsets.get(domain, 1), self.source, inputs, tuple(proto.output), attributes)
+
+    def _translated(self, node: Node) -> Sequence[Value | None]:
+        call = TABLE[node.op](node)
+        if isinstance(call, torch.nn.Module):
+            call.eval()
+        arguments = _arguments(node, call)
+        answers = _try(node, call, arguments)
+        if any(node.wants(index) for index in range(len(answers), len(node.outputs))):
+            raise node.refuse(f"{len(node.outputs)} outputs are wanted, {len(answers)} can be given")
+        names = [node.outputs[index] if node.wants(index) else "" for index in range(len(answers))]
+        if node.op in _STATIC or all(value is None or value.known for value in node.inputs):
+            return [self._value(n, t, known=True) if n else None for n, t in zip(names, answers, strict=True)]
+        return self._result(node, call, arguments, names, answers)
+
+    def _defined(self, node: Node, definition: Definition) -> Sequence[Value | None]:
+        scope = {name: value for name, value in zip(definition.inputs, node.inputs, strict=False) if value is not None}
+        # An input left out is an empty name inside as well.
+        absent = {name for name in definition.inputs if name not in scope}
+        for proto in definition.nodes:
+            names = ["" if name in absent else name for name in proto.input]
+            del proto.input[:]
+            proto.input.extend(names)
+        self._walk(definition.nodes, scope, definition.opsets)
+        return [scope.get(name) for name in definition.outputs]
+
+    def _computed(self, node: Node, proto: NodeProto) -> Sequence[Value | None]:
+        """An operator without a translation is fine where everything it reads is known: it is run here and now."""
+        if proto.domain not in STANDARD:
             raise node.refuse("it is not a standard operator", "export the model with standard ONNX operators only")
-        if not all(value is None or value.known for value in node.inputs) or "Random" in node.op:
-            raise node.refuse("there is no translation of this operator")
-        from onnx.reference import ReferenceEvaluator
+        if not node.inputs or not all(value is None or value.known for value in node.inputs) or "Random" in node.op:
+            raise node.refuse("there is no translation of this operator", _ADVICE.get(node.op, ADVICE))
+        if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in proto.attribute):
+            raise node.refuse("it holds a graph")
+        given, found = list(filter(None, proto.input)), list(filter(None, proto.output))
+        once = helper.make_function("edgepack", "Once", given, found, [proto], [helper.make_opsetid("", node.opset)])
+        feeds = {n: v.tensor.numpy() for n, v in zip(proto.input, node.inputs, strict=True) if v is not None}
+        with foreign.converting(f"{self.source}: cannot compute {node.where}"):
+            answers = dict(zip(found, ReferenceEvaluator(once).run(None, feeds, {}), strict=True))
+            results = {name: torch.from_numpy(np.array(answer)) for name, answer in answers.items()}
+        return [self._value(name, results[name], known=True) if name else None for name in proto.output]
 
-        single = helper.make_function(
-            "edgepack", "Once", list(filter(None, proto.input)), list(filter(None, proto.output)), [proto],
-            [helper.make_opsetid("", node.opset)],
-        )  # fmt: skip
-        feeds = {value.name: np.asarray(value.tensor.numpy()) for value in node.inputs if value is not None}
-        answers = ReferenceEvaluator(single).run(None, feeds)
-        found = dict(zip(filter(None, proto.output), answers, strict=True))
-        return [self.known(n, torch.from_numpy(np.array(found[n]))) if n else None for n in proto.output]
+    # What is decided now
 
-    def _branch(self, node: Node, scope: Scope) -> list[Value | None]:
+    def _branch(self, node: Node, scope: Scope, opsets: Opsets) -> Sequence[Value | None]:
         if not node.known(0):
             raise node.refuse(
-                f"its condition depends on the model's inputs{_reasons(node)}",
-                "give the model a constant there (fix that input before exporting), so that one branch remains",
+                f"its condition ({node.input_name(0)}) depends on the model's inputs",
+                "give the model a constant there (fix the input that decides before exporting), so that one branch remains",
             )
         graph = node.attributes["then_branch" if node.scalar(0) else "else_branch"]
-        inner = self.graph(graph, scope)
+        inner = self.graph(graph, scope, opsets)
         return [inner[output.name] for output in graph.output]
 
-    def _loop(self, node: Node, scope: Scope) -> list[Value | None]:
+    def _loop(self, node: Node, scope: Scope, opsets: Opsets) -> Sequence[Value | None]:
         """A loop whose number of passes is known, unrolled."""
         count = int(node.scalar(0)) if node.has(0) else _UNROLLED + 1
-        running = self._decided(node, node.inputs[1]) if node.has(1) else True
-        body = node.attributes["body"]
-        carried = list(node.inputs[2:])
+        running = not node.has(1) or _decided(node, node.inputs[1])
+        body: GraphProto = node.attributes["body"]
+        carried: list[Value | None] = list(node.inputs[2:])
         scans: list[list[Value]] = [[] for _ in body.output[1 + len(carried) :]]
         passes = 0
         while running and passes < count:
-            if passes == _UNROLLED:
-                raise node.refuse(f"it has more than {_UNROLLED} passes")
+            _check_passes(node, passes + 1)
             names = [value.name for value in body.input]
-            now = [self.known(names[0], torch.tensor(passes)), self.known(names[1], torch.tensor(True)), *carried]
-            inner = self.graph(body, {**scope, **{n: v for n, v in zip(names, now, strict=True) if v is not None}})
-            found = [inner[output.name] for output in body.output]
-            running = self._decided(node, found[0])
+            turn = [self._value(n, torch.tensor(v), known=True) for n, v in zip(names, (passes, True), strict=False)]
+            found = self._pass(body, [*turn, *carried], scope, opsets)
+            running = _decided(node, found[0])
             carried = list(found[1 : 1 + len(carried)])
             for scan, value in zip(scans, found[1 + len(carried) :], strict=True):
                 scan.append(value)
             passes += 1
-        return [*carried, *(self._stacked(node, scan) for scan in scans)]
+        return [*carried, *(self._stacked(node, scan, 0) for scan in scans)]
 
-    def _decided(self, node: Node, value: Value | None) -> bool:
-        if value is None or not value.known:
-            raise node.refuse("whether it goes on depends on the model's inputs")
-        return bool(value.tensor.item())
+    def _scan(self, node: Node, scope: Scope, opsets: Opsets) -> Sequence[Value | None]:
+        """A scan, unrolled over the fixed length of what it scans."""
+        body: GraphProto = node.attributes["body"]
+        width = node.integer("num_scan_inputs")
+        states, scanned = list(node.inputs[:-width]), node.inputs[-width:]
+        axes, backwards = node.integers("scan_input_axes"), node.integers("scan_input_directions")
+        axes, backwards = axes or (0,) * width, backwards or (0,) * width
+        first = len(node.inputs) - width
+        steps = node.shape(first)[node.axis(axes[0], first)]
+        _check_passes(node, steps)
+        scans: list[list[Value]] = [[] for _ in body.output[len(states) :]]
+        for turn in range(steps):
+            slices = [
+                self._slice(node, value, axis, steps - 1 - turn if back else turn)
+                for value, axis, back in zip(scanned, axes, backwards, strict=True)
+            ]
+            found = self._pass(body, [*states, *slices], scope, opsets)
+            states = list(found[: len(states)])
+            for scan, value in zip(scans, found[len(states) :], strict=True):
+                scan.append(value)
+        into, turned = node.integers("scan_output_axes"), node.integers("scan_output_directions")
+        ways = zip(scans, into or (0,) * len(scans), turned or (0,) * len(scans), strict=True)
+        return [*states, *(self._stacked(node, scan[::-1] if back else scan, axis) for scan, axis, back in ways)]
 
-    def _stacked(self, node: Node, scan: Sequence[Value]) -> Value:
+    def _pass(self, body: GraphProto, entering: Sequence[Value | None], scope: Scope, opsets: Opsets) -> list[Value]:
+        """The outputs of a loop's body for once."""
+        names = [value.name for value in body.input]
+        given = {name: value for name, value in zip(names, entering, strict=True) if value is not None}
+        inner = self.graph(body, {**scope, **given}, opsets)
+        return [inner[output.name] for output in body.output]
+
+    def _slice(self, node: Node, value: Value | None, axis: int, at: int) -> Value | None:
+        if value is None:
+            return None
+        piece = value.tensor.select(axis, at)
+        if value.known:
+            return self._value(value.name, piece, known=True)
+        return self._result(node, lambda x: x.select(axis, at), [value], [value.name], [piece])[0]
+
+    def _stacked(self, node: Node, scan: Sequence[Value], axis: int) -> Value | None:
         if not scan:
             raise node.refuse("it makes no pass, so the shape of what it gathers is unknown")
-        stacked = torch.stack([value.tensor for value in scan])
+        stacked = torch.stack([value.tensor for value in scan], axis)
         if all(value.known for value in scan):
-            return self.known(node.name, stacked)
-        result = self.value(node.name, stacked, known=False)
-        self.steps.append(Step(node.op, self._unique(node), lambda *values: torch.stack(values), _slots(scan), (result.slot,)))
-        return result
+            return self._value(node.name, stacked, known=True)
+        return self._result(node, lambda *values: torch.stack(values, axis), scan, [node.name], [stacked])[0]
+
+
+def _check_passes(node: Node, passes: int) -> None:
+    if passes > _UNROLLED:
+        raise node.refuse(f"it has more than {_UNROLLED} passes")
+
+
+def _try(node: Node, call: Call, arguments: Sequence[Value | None]) -> tuple[Tensor, ...]:
+    """Run once, on constants or on zeros: the shapes of what follows, and whether torch can do it at all."""
+    try:
+        answer = call(*(None if value is None else value.tensor for value in arguments))
+    except (RuntimeError, IndexError) as error:
+        shapes = ", ".join("none" if v is None else f"{list(v.tensor.shape)}" for v in node.inputs)
+        raise node.refuse(f"with inputs of shapes {shapes} torch says: {str(error).splitlines()[0]}") from error
+    return tuple(answer) if isinstance(answer, tuple | list) else (answer,)
 
 
 def _arguments(node: Node, call: Call) -> list[Value | None]:
@@ -274,9 +328,10 @@ def _slots(values: Sequence[Value | None]) -> tuple[int | None, ...]:
     return tuple(None if value is None else value.slot for value in values)
 
 
-def _reasons(node: Node) -> str:
-    value = node.inputs[0]
-    return "" if value is None else f" ({value.name!r})"
+def _decided(node: Node, value: Value | None) -> bool:
+    if value is None or not value.known:
+        raise node.refuse("whether it goes on depends on the model's inputs")
+    return bool(value.tensor.item())
 
 
 def _fixed(source: str, spec: TensorSpec, axis: int, size: int | None) -> int:
@@ -287,4 +342,3 @@ def _fixed(source: str, spec: TensorSpec, axis: int, size: int | None) -> int:
             advice=f"give the shape of {spec.name!r} in edgepack.toml ([model] inputs), or export the model with it",
         )
     return size
-

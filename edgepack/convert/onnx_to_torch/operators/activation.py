@@ -81,7 +81,9 @@ def hardmax(node: Node) -> Call:
 
 
 def _one_at_the_largest(x: Tensor, dim: int) -> Tensor:
-    places = torch.arange(x.shape[dim], device=x.device).reshape([-1 if a == dim % x.dim() else 1 for a in range(x.dim())])
+    places = torch.arange(x.shape[dim], device=x.device).reshape(
+        [-1 if a == dim % x.dim() else 1 for a in range(x.dim())]
+    )
     return (places == torch.argmax(x, dim=dim, keepdim=True)).to(x.dtype)
 
 
@@ -94,6 +96,15 @@ def _along(node: Node, call: Call) -> Call:
     if axis == node.rank(0) - 1:
         return lambda x: call(x, dim=-1)
     return lambda x: call(x.flatten(axis), dim=-1).reshape(x.shape)
+
+
+def softplus(x: Tensor) -> Tensor:
+    # In this form nothing overflows and nothing has to be selected.
+    return torch.relu(x) + torch.log1p(torch.exp(-x.abs()))
+
+
+def mish(x: Tensor) -> Tensor:
+    return x * torch.tanh(softplus(x))
 
 
 def swish(node: Node) -> Call:
@@ -115,14 +126,14 @@ ACTIVATIONS: Table = {
     "Hardmax": hardmax,
     "LeakyRelu": leaky_relu,
     "LogSoftmax": log_softmax,
-    "Mish": plain(F.mish),
+    "Mish": plain(mish),
     "PRelu": prelu,
     "Relu": plain(torch.relu),
     "Selu": selu,
     "Shrink": shrink,
     "Sigmoid": plain(torch.sigmoid),
     "Softmax": softmax,
-    "Softplus": plain(lambda x: torch.logaddexp(x, torch.zeros_like(x))),
+    "Softplus": plain(softplus),
     "Softsign": plain(F.softsign),
     "Swish": swish,
     "Tanh": plain(torch.tanh),

@@ -77,7 +77,9 @@ class Place:
     torch's `output_padding` says the same for some of the cases; runtimes differ on it, and none differs on a slice.
     """
 
-    def __init__(self, stride: tuple[int, ...], dilation: tuple[int, ...], begin: tuple[int, ...], sizes: tuple[int, ...]):
+    def __init__(
+        self, stride: tuple[int, ...], dilation: tuple[int, ...], begin: tuple[int, ...], sizes: tuple[int, ...]
+    ):
         self.stride, self.dilation, self.begin, self.sizes = stride, dilation, begin, sizes
 
     def cut(self, full: Tensor, bias: Tensor | None) -> Tensor:
@@ -105,7 +107,9 @@ def _transposed(node: Node, kernel: tuple[int, ...], place: Place) -> Any:
     weight = node.weight(1)
     bias = node.weight(2) if node.has(2) else None
     groups, sizes = node.integer("group", 1), node.shape(0)[2:]
-    whole = [(n - 1) * s + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, place.stride, place.dilation, strict=True)]
+    whole = [
+        (n - 1) * s + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, place.stride, place.dilation, strict=True)
+    ]
     symmetric = all(2 * b + n == w for b, n, w in zip(place.begin, place.sizes, whole, strict=True))
     module = without_initialization(
         _TRANSPOSED_MODULES[len(kernel)], weight.shape[0], weight.shape[1] * groups, kernel, place.stride,

@@ -164,5 +164,5 @@ ELEMENTWISE: Table = {
     "Sum": folded(torch.add),
     "Tan": plain(torch.tan),
     "Where": plain(torch.where),
-    "Xor": plain(torch.logical_xor),
+    "Xor": plain(torch.ne),
 }

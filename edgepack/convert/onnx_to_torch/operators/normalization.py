@@ -19,7 +19,9 @@ def batch_norm(node: Node) -> Call:
         raise node.refuse("it is in training mode", "export the model for inference (model.eval())")
     epsilon = node.real("epsilon", 1e-5)
     if node.rank(0) in _BATCH_NORMS and all(node.known(i) for i in range(1, 5)):
-        module = without_initialization(_BATCH_NORMS[node.rank(0)], node.shape(1)[0], epsilon, 1 - node.real("momentum", 0.9))
+        module = without_initialization(
+            _BATCH_NORMS[node.rank(0)], node.shape(1)[0], epsilon, 1 - node.real("momentum", 0.9)
+        )
         module.weight, module.bias = parameters_of(node.weight(1), node.weight(2))
         module.running_mean, module.running_var = node.weight(3), node.weight(4)
         module.num_batches_tracked.zero_()
@@ -43,10 +45,10 @@ def _standardized(x: Tensor, axes: tuple[int, ...], epsilon: float) -> Tensor:
 
 
 def layer_norm(node: Node) -> Call:
-    if node.wants(1) or node.wants(2):
-        raise node.refuse("its second or third output (mean, inverse deviation) is used")
     axis, epsilon = node.axis(node.integer("axis", -1)), node.real("epsilon", 1e-5)
     shape = node.shape(0)[axis:]
+    if node.wants(1) or node.wants(2):
+        return _with_statistics(tuple(range(axis, node.rank(0))), epsilon)
     if node.known(1) and node.shape(1) == shape and (not node.has(2) or (node.known(2) and node.shape(2) == shape)):
         module: Any = without_initialization(nn.LayerNorm, shape, epsilon)
         module.weight, module.bias = parameters_of(node.weight(1), node.weight(2) if node.has(2) else None)
@@ -55,6 +57,18 @@ def layer_norm(node: Node) -> Call:
     def call(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
         scaled = F.layer_norm(x, shape, eps=epsilon) * scale
         return scaled if bias is None else scaled + bias
+
+    return call
+
+
+def _with_statistics(axes: tuple[int, ...], epsilon: float) -> Call:
+    """A layer norm that also returns the mean and the inverse of the deviation."""
+
+    def call(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        mean = x.mean(axes, keepdim=True)
+        inverse = torch.rsqrt(((x - mean) ** 2).mean(axes, keepdim=True) + epsilon)
+        scaled = (x - mean) * inverse * scale
+        return scaled if bias is None else scaled + bias, mean, inverse
 
     return call
 

@@ -24,7 +24,12 @@ def pad(node: Node) -> Call:
     if mode not in _NUMPY:
         raise node.refuse(f"its mode is {mode!r}")
     spatial = pairs[2:]
-    if mode in _TORCH and len(spatial) in (1, 2) and not any(any(pair) for pair in pairs[:2]) and _within(node, spatial):
+    if (
+        mode in _TORCH
+        and len(spatial) in (1, 2)
+        and not any(any(pair) for pair in pairs[:2])
+        and _within(node, spatial)
+    ):
         flat = [n for pair in spatial[::-1] for n in pair]
         return lambda x, *_: F.pad(x, flat, mode=_TORCH[mode])
     return _by_index(node, mode, pairs)

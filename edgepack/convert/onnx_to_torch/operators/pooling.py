@@ -65,8 +65,9 @@ def average_pool(node: Node) -> Call:
         raise node.refuse("its dilations are not 1")
     if not any(window.padding()):
         return lambda x: average(x, kernel, window.stride)
-    if window.symmetric and counted:
-        return lambda x: average(x, kernel, window.stride, window.begin)
+    if counted and not any(window.extra):
+        pads = window.padding()
+        return lambda x: average(F.pad(x, pads), kernel, window.stride)
     return _weighted(node, window, counted)
 
 

@@ -117,7 +117,9 @@ class Recurrent(nn.Module):
     Returns all steps `[t, directions, batch, h]`, then the last states; with `layout` 1 the batch comes first everywhere.
     """
 
-    def __init__(self, cell: Cell, rules: Sequence[Rules], backwards: Sequence[bool], layout: int, **weights: Any) -> None:
+    def __init__(
+        self, cell: Cell, rules: Sequence[Rules], backwards: Sequence[bool], layout: int, **weights: Any
+    ) -> None:
         super().__init__()
         self.cell, self.rules, self.backwards, self.layout = cell, tuple(rules), tuple(backwards), layout
         self.states = 2 if cell is lstm_cell else 1
@@ -176,7 +178,8 @@ def _check_lengths(node: Node, steps: int) -> None:
         return
     if not node.known(4) or set(node.constants(4)) != {steps}:
         raise node.refuse(
-            "its sequences have lengths of their own (sequence_lens)", "export the model with sequences of one fixed length"
+            "its sequences have lengths of their own (sequence_lens)",
+            "export the model with sequences of one fixed length",
         )
 
 

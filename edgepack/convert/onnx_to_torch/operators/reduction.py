@@ -21,8 +21,13 @@ def reduction(since: int, reduce: Reduce) -> Operator:
         keep = node.flag("keepdims", True)
         if not axes and node.flag("noop_with_empty_axes"):
             return lambda x, *_: x
-        found = tuple(sorted(node.axis(a) for a in axes)) if axes else tuple(range(node.rank(0)))
-        return lambda x, *_: reduce(x, found, keep) if found else reduce(x.reshape(1), (0,), False)
+        found = tuple(sorted({node.axis(a) for a in axes})) if axes else tuple(range(node.rank(0)))
+        if not found:
+            return lambda x, *_: reduce(x.reshape(1), (0,), False).reshape(())
+        if found == (2, 3) and node.rank(0) == 4 and not keep:
+            # With its axes kept a picture stays a picture to the converter's layout pass: no transposition before it.
+            return lambda x, *_: reduce(x, found, True).flatten(1)
+        return lambda x, *_: reduce(x, found, keep)
 
     return operator
 
@@ -85,8 +90,16 @@ def cumulative_sum(node: Node) -> Call:
 def top_k(node: Node) -> Call:
     count = int(node.scalar(1)) if node.opset >= 10 else node.integer("k")
     axis = node.axis(node.integer("axis", -1))
-    largest, ordered = node.flag("largest", True), node.flag("sorted", True)
-    return lambda x, *_: tuple(torch.topk(x, count, dim=axis, largest=largest, sorted=ordered))
+    largest = node.flag("largest", True)
+
+    def call(x: Tensor, *_: None) -> tuple[Tensor, ...]:
+        # Of equals the first comes first: so does LiteRT's, and torch.topk leaves it open. LiteRT has no sort.
+        if torch.compiler.is_exporting():
+            return tuple(torch.topk(x, count, dim=axis, largest=largest))
+        values, places = torch.sort(x, dim=axis, descending=largest, stable=True)
+        return values.narrow(axis, 0, count), places.narrow(axis, 0, count)
+
+    return call
 
 
 REDUCTIONS: Table = {

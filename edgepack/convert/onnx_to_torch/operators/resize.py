@@ -43,7 +43,9 @@ class Way:
 def upsample(node: Node) -> Call:
     scales = node.reals("scales") if node.opset < 9 else tuple(float(s) for s in node.constant(1))
     axes = [_axis(node, at, scale) for at, scale in enumerate(scales or ())]
-    return _resized(node, axes, Way(node.text("mode", "nearest"), "asymmetric", "floor", _CUBIC_DEFAULT, False, False, 0.0))
+    return _resized(
+        node, axes, Way(node.text("mode", "nearest"), "asymmetric", "floor", _CUBIC_DEFAULT, False, False, 0.0)
+    )
 
 
 def resize(node: Node) -> Call:
@@ -75,7 +77,10 @@ def _axes(node: Node, way: Way) -> list[Axis]:
     if policy != "stretch":
         pick = min if policy == "not_larger" else max
         scale = pick(size / shape[at] for at, size in zip(chosen, sizes, strict=True))
-        return [Axis(at, shape[at], math.floor(scale * shape[at] + 0.5), scale, roi) for at, roi in zip(chosen, rois, strict=True)]
+        return [
+            Axis(at, shape[at], math.floor(scale * shape[at] + 0.5), scale, roi)
+            for at, roi in zip(chosen, rois, strict=True)
+        ]
     return [Axis(at, shape[at], n, n / shape[at], roi) for at, n, roi in zip(chosen, sizes, rois, strict=True)]
 
 
@@ -117,7 +122,7 @@ def _places(a: Axis, way: Way) -> Array:
             offset = np.float32(a.old / 2 * (1 - a.new / (a.scale * a.old)))
             return offset + (i + one) / scale - one
         case "tf_crop_and_resize" if a.new == 1:
-            return np.float32([0.5 * (start + end) * (a.old - 1)])
+            return np.array([0.5 * (start + end) * (a.old - 1)], np.float32)
         case "tf_crop_and_resize":
             return np.float32(start * (a.old - 1)) + i * np.float32((end - start) * (a.old - 1) / (a.new - 1))
         case _:
@@ -126,7 +131,10 @@ def _places(a: Axis, way: Way) -> Array:
 
 def _nearest(axes: list[Axis], way: Way, sizes: list[int] | None) -> Call:
     chosen = [(a, _rounded(_places(a, way), way.nearest).clip(0, a.old - 1).astype(int).tolist()) for a in axes]
-    if sizes is not None and all(places == [i * a.old // a.new for i in range(a.new)] for a, places in chosen):
+    # Other ratios than whole ones come out of torch's own, once converted, in other places.
+    if sizes is not None and all(
+        a.new % a.old == 0 and p == [i * a.old // a.new for i in range(a.new)] for a, p in chosen
+    ):
         height, width = sizes[2:]
         return lambda x, *_: F.interpolate(x, (height, width), mode="nearest")
 
@@ -187,13 +195,12 @@ def _matrix(a: Axis, way: Way) -> Array:
     matrix = np.zeros((a.new, a.old), np.float64)
     wide = min(a.scale, 1.0) if way.antialias else 1.0
     reach = (2 if way.mode == "cubic" else 1) / wide
-    exclude = way.exclude or (way.antialias and wide < 1.0)
     for row, place in enumerate(_places(a, way).astype(np.float64)):
         taps = np.arange(math.floor(place - reach) + 1, math.ceil(place + reach) + 1)
         weights = _kernel((taps - place) * wide, way)
-        if exclude:
+        if way.exclude:
             weights = np.where((taps >= 0) & (taps < a.old), weights, 0.0)
-        if exclude or way.antialias:
+        if way.exclude or way.antialias:
             weights = weights / weights.sum()
         np.add.at(matrix[row], taps.clip(0, a.old - 1), weights)
     return matrix.astype(np.float32)
@@ -202,7 +209,7 @@ def _matrix(a: Axis, way: Way) -> Array:
 def _kernel(x: Array, way: Way) -> Array:
     x = np.abs(x)
     if way.mode != "cubic":
-        return np.maximum(1 - x, 0.0)
+        return np.asarray(np.maximum(1 - x, 0.0))
     c = way.cubic
     near = (c + 2) * x**3 - (c + 3) * x**2 + 1
     far = c * x**3 - 5 * c * x**2 + 8 * c * x - 4 * c
@@ -210,7 +217,13 @@ def _kernel(x: Array, way: Way) -> Array:
 
 
 def grid_sample(node: Node) -> Call:
-    modes = {"bilinear": "bilinear", "linear": "bilinear", "nearest": "nearest", "bicubic": "bicubic", "cubic": "bicubic"}
+    modes = {
+        "bilinear": "bilinear",
+        "linear": "bilinear",
+        "nearest": "nearest",
+        "bicubic": "bicubic",
+        "cubic": "bicubic",
+    }
     mode, padding = modes[node.text("mode", "linear")], node.text("padding_mode", "zeros")
     corners = node.flag("align_corners")
     return lambda x, grid: F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=corners)

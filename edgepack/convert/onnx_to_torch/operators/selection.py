@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import torch
+from torch import nn
 
+from edgepack.convert.onnx_to_torch.module import parameters_of, without_initialization
 from edgepack.convert.onnx_to_torch.node import Call, Node, Table, Tensor
 
-_REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+_REDUCTIONS = {"mul": "prod", "max": "amax", "min": "amin"}
 
 
 def positive(index: Tensor, size: int) -> Tensor:
@@ -24,11 +26,23 @@ def gather(node: Node) -> Call:
     if node.known(1) and not node.known(0):
         return _gather_at(axis, size, node.shape(1), node.constants(1))
 
-    def call(x: Tensor, index: Tensor) -> Tensor:
-        found = x.index_select(axis, positive(index, size).reshape(-1))
-        return found.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    if (
+        axis == 0
+        and node.rank(0) == 2
+        and node.known(0)
+        and not node.known(1)
+        and node.sample(0).dtype.is_floating_point
+    ):
+        return _embedding(node.weight(0))
+    # Indexing takes indices from the end as well, and so does what it is converted to.
+    return lambda x, index: x[(slice(None),) * axis + (index.to(torch.int64),)]
 
-    return call
+
+def _embedding(table: Tensor) -> Any:
+    """Rows of a constant table. One that is not there, as one counted from the end, is an error in torch and in LiteRT."""
+    module = without_initialization(nn.Embedding, *table.shape)
+    (module.weight,) = parameters_of(table)
+    return module
 
 
 def _gather_at(axis: int, size: int, shape: tuple[int, ...], index: tuple[int, ...]) -> Call:
@@ -40,7 +54,7 @@ def _gather_at(axis: int, size: int, shape: tuple[int, ...], index: tuple[int, .
 
     def call(x: Tensor, _: None) -> Tensor:
         found = x.index_select(axis, torch.tensor(places, device=x.device))
-        return found.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :])
+        return found.reshape((*x.shape[:axis], *shape, *x.shape[axis + 1 :]))
 
     return call
 
@@ -67,7 +81,7 @@ def gather_nd(node: Node) -> Call:
         flat = _flat(index.reshape(groups, -1, width), picked)
         flat = flat + torch.arange(groups, device=x.device)[:, None] * math.prod(picked)
         table = x.reshape(groups * math.prod(picked), -1)
-        return table.index_select(0, flat.reshape(-1)).reshape(*lead, *rest)
+        return table.index_select(0, flat.reshape(-1)).reshape((*lead, *rest))
 
     return call
 
@@ -85,8 +99,13 @@ def scatter_elements(node: Node) -> Call:
     size, way = node.shape(0)[axis], node.text("reduction", "none")
     if way == "none":
         return lambda x, index, update: x.scatter(axis, positive(index, size), update)
-    reduce = _REDUCTIONS[way]
-    return lambda x, index, update: x.scatter_reduce(axis, positive(index, size), update, reduce)
+    return lambda x, index, update: _combined(x, axis, positive(index, size), update, way)
+
+
+def _combined(x: Tensor, axis: int, index: Tensor, update: Tensor, way: str) -> Tensor:
+    if way == "add":
+        return x.scatter_add(axis, index, update)
+    return x.scatter_reduce(axis, index, update, _REDUCTIONS[way])
 
 
 def scatter_nd(node: Node) -> Call:
@@ -98,7 +117,7 @@ def scatter_nd(node: Node) -> Call:
         table, news = x.reshape(math.prod(picked), -1), update.reshape(-1, math.prod(rest))
         if way == "none":
             return table.scatter(0, rows, news).reshape(shape)
-        return table.scatter_reduce(0, rows, news, _REDUCTIONS[way]).reshape(shape)
+        return _combined(table, 0, rows, news, way).reshape(shape)
 
     return call
 

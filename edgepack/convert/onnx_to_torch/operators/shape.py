@@ -190,6 +190,8 @@ def depth_to_space(node: Node) -> Call:
 
 def space_to_depth(node: Node) -> Call:
     block = node.integer("blocksize")
+    if node.text("mode", "DCR") == "CRD":
+        return lambda x: F.pixel_unshuffle(x, block)
 
     def call(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
