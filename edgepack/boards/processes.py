@@ -65,9 +65,12 @@ def end_marked(mark: str) -> tuple[int, ...]:
     A command that left its process group, or outlived a killed server, is found this way (Linux only).
     """
     ended: list[int] = []
-    for _ in range(20):  # a process that forks while it is looked for is found the next time round
+    quiet = 0
+    for _ in range(50):  # a process that forks while it is looked for is found the next time round
         found = marked(mark)
-        if not found:
+        # One that is just becoming another program shows no environment for a moment: none must be seen twice.
+        quiet = 0 if found else quiet + 1
+        if quiet == 2:
             break
         for pid in found:
             _send(pid, signal.SIGKILL)

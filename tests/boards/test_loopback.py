@@ -42,9 +42,9 @@ def board(home, progress):
 
 def await_(what: Callable[[], bool], seconds: float = 20.0) -> bool:
     limit = time.monotonic() + seconds
-    while not what() and time.monotonic() < limit:
+    while not (seen := what()) and time.monotonic() < limit:
         time.sleep(0.02)
-    return what()
+    return seen
 
 
 def place(board: Target) -> Path:
