@@ -32,7 +32,8 @@ def up(
     if kind not in ("loopback", "emulated"):
         raise UsageError(f"unknown kind {kind!r}", expected="loopback or emulated")
     if profile:
-        catalog.load_profiles([profile])
+        (resolved,) = catalog.load_profiles([profile])
+        profile = resolved.name
     targets = boards.up(name, kind, profile, count, progress())  # type: ignore[arg-type]  # checked above
     if json:
         print_json({"targets": [target_document(target) for target in targets]})
