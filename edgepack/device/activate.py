@@ -22,10 +22,9 @@ def activate(root: str, request: ActivateRequest) -> Dict[str, Any]:
     highest ever active (unless `downgrade`), and where a file of the release changed.
     """
     with store.locked(root, "activate"):
-        record = release.require(root, request.name, request.release)
         line = store.read_lines(root).get(request.name, Line())
         before = store.active(root, request.name)
-        _check(root, request, record, line, before)
+        record = _checked(root, request, line, before)
         if before == request.release and line.history[-1:] == (before,):
             return {"outcome": "unchanged", "previous": _before(line), "reason": "it is already active"}
         confirmed = line.history[-1] if line.history else ""
@@ -110,7 +109,8 @@ def version_key(version: str) -> Tuple[Tuple[int, ...], int, List[Tuple[int, int
     return numbers, 0 if pre else 1, parts
 
 
-def _check(root: str, request: ActivateRequest, record: release.Record, line: Line, before: str) -> None:
+def _checked(root: str, request: ActivateRequest, line: Line, before: str) -> release.Record:
+    """The record of the release that may be activated."""
     if before not in (request.expected, request.release):
         raise Fault(
             "board",
@@ -118,6 +118,7 @@ def _check(root: str, request: ActivateRequest, record: release.Record, line: Li
             expected=request.expected or "none",
             advice="somebody else pushed to this board; look at edgepack status, then push again",
         )
+    record = release.require(root, request.name, request.release)
     if version_key(record.version) < version_key(line.highest) and not request.downgrade:
         raise Fault(
             "gate",
@@ -127,6 +128,7 @@ def _check(root: str, request: ActivateRequest, record: release.Record, line: Li
         )
     facts.ensure_links(root)
     _ensure_whole(root, record)
+    return record
 
 
 def _ensure_whole(root: str, record: release.Record) -> None:

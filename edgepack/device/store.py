@@ -26,6 +26,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import time
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -172,10 +173,11 @@ def write_line(root: str, name: str, line: Optional[Line]) -> None:
 
 
 @contextlib.contextmanager
-def locked(root: str, verb: str, seconds: float = -1.0) -> Iterator[None]:
-    """Hold the board's one lock. Raises Fault when another agent still holds it after `seconds`."""
+def locked(root: str, verb: str) -> Iterator[None]:
+    """Hold the board's one lock. Raises Fault when another agent still holds it after a quarter of the verb's deadline."""
     os.makedirs(root, mode=0o755, exist_ok=True)
-    limit = time.monotonic() + (LOCK_SECONDS if seconds < 0 else seconds)
+    left = signal.getitimer(signal.ITIMER_REAL)[0]
+    limit = time.monotonic() + (min(LOCK_SECONDS, left / 4) if left else LOCK_SECONDS)
     with open(os.path.join(root, "lock"), "a+") as file:
         while True:
             try:

@@ -20,7 +20,7 @@ from edgepack.cli.progress import Plain
 from edgepack.lock import RuntimeLock, Wheel
 from edgepack.manifest import SCHEMA, LockRecord, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
 from edgepack.model import Signature, TensorSpec
-from edgepack.profile import Budget, RuntimeRange
+from edgepack.profile import Budget, RuntimeName, RuntimeRange
 from edgepack.recipe import Convert
 from edgepack.target import Target
 from edgepack.variant import Parity
@@ -73,6 +73,7 @@ def make_bundle(lock: RuntimeLock, tmp_path_factory: pytest.TempPathFactory) -> 
         work: int = 0,
         golden_error: float = 0.0,
         profile: str = PROFILE,
+        default_runtime: RuntimeName = "onnxruntime",
         runtimes: dict[str, RuntimeRange] | None = None,
         locks: tuple[RuntimeLock, ...] | None = None,
     ) -> Bundle:
@@ -86,7 +87,7 @@ def make_bundle(lock: RuntimeLock, tmp_path_factory: pytest.TempPathFactory) -> 
             VariantRecord(
                 id=f"{name}.{profile}.{precision}.onnx",
                 format="onnx",
-                runtime="onnxruntime",
+                runtime=runtime,
                 precision=precision,
                 sparsity=0.0,
                 digest=digest.of_bytes(data),
@@ -99,7 +100,7 @@ def make_bundle(lock: RuntimeLock, tmp_path_factory: pytest.TempPathFactory) -> 
                 golden_size=len(golden),
                 tolerance=(0.01,),
             )
-            for precision, data in (("fp32", model), ("fp16", other))
+            for precision, data, runtime in (("fp32", model, default_runtime), ("fp16", other, "onnxruntime"))
         )
         manifest = Manifest(
             schema=SCHEMA,
