@@ -52,7 +52,7 @@ def _entry(info: zipfile.ZipInfo, packages: str, prefix: str, wheel: str) -> Opt
     """Where an entry goes; None for a wheel's scripts and headers, which a board does not need."""
     name, mode = info.filename, info.external_attr >> 16
     parts = name.split("/")
-    evil = name.startswith("/") or "\\" in name or "\0" in name or ":" in parts[0]
+    evil = name.startswith("/") or "\\" in name or "\0" in info.orig_filename or ":" in parts[0]
     if evil or any(part in ("", ".", "..") for part in parts) or not name.isprintable():
         raise _evil(wheel, f"holds the path {name[:200]!r}")
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
