@@ -130,7 +130,7 @@ class Node:
     def _consume(self, index: int) -> None:
         if not self.known(index):
             raise self.refuse(
-                f"its input {index} ({self.input_name(index)}) is computed from the model's inputs, so the result has no fixed shape",
+                f"its input {index} ({self.input_name(index)}) depends on the model's inputs and has to be fixed",
                 "make that input a constant, for example by exporting with fixed shapes",
             )
         self.consumed.add(index)

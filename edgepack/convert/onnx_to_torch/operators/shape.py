@@ -146,8 +146,16 @@ def size_of(node: Node) -> Call:
     return lambda x: torch.tensor(x.numel(), dtype=torch.int64)
 
 
+_LITERALS = {
+    "value_float": torch.float32,
+    "value_floats": torch.float32,
+    "value_int": torch.int64,
+    "value_ints": torch.int64,
+}
+
+
 def constant(node: Node) -> Call:
-    for name, dtype in (("value_float", torch.float32), ("value_floats", torch.float32), ("value_int", torch.int64), ("value_ints", torch.int64)):  # fmt: skip
+    for name, dtype in _LITERALS.items():
         if name in node.attributes:
             value = node.attributes[name]
             return lambda: torch.tensor(value, dtype=dtype)
