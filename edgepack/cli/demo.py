@@ -91,7 +91,7 @@ def _build(project: Path, kind: str, out: Path, progress: Progress) -> tuple[Res
 
 
 def _deliver(result: Result, target: Target, progress: Progress) -> tuple[Report, ...]:
-    """Push, then measure the default variant and its float parent's kind where the bundle holds one."""
+    """Push, then measure what the board activated."""
     from edgepack import delivery, measure
     from edgepack.cli.delivering import exit_with
     from edgepack.report import BenchProtocol
@@ -104,7 +104,7 @@ def _deliver(result: Result, target: Target, progress: Progress) -> tuple[Report
             f"{each.target}: {each.outcome} {each.release} ({each.bytes_sent / 1e6:.1f} MB in {each.seconds:.1f} s) {each.reason}"
         )
     exit_with(pushed)
-    protocol = BenchProtocol(processes=2, samples=60)
+    protocol = BenchProtocol(processes=3, samples=60)
     return measure.bench(result.bundle, (target,), protocol, result.default, progress)
 
 
