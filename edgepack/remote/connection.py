@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
+import select
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -60,14 +63,44 @@ class Bastions:
             link: Any = before.open_channel("direct-tcpip", (last.host, last.port), ("", 0), timeout=deadline)
         else:
             link = _dial(last, name, deadline)
-        client = paramiko.SSHClient()
-        client.load_system_host_keys()
-        client.set_missing_host_key_policy(_KnownHosts())
-        _log_in(client, link, last, f"jump host {last}", deadline)
+        with ExitStack() as stack:
+            stack.callback(link.close)
+            client = paramiko.SSHClient()
+            stack.callback(client.close)
+            client.load_system_host_keys()
+            client.set_missing_host_key_policy(_KnownHosts())
+            _log_in(client, link, last, f"jump host {last}", deadline)
+            stack.pop_all()  # it stays open for the next target
         self._open[last] = client
         opened = client.get_transport()
         assert opened is not None
         return opened
+
+
+class _Proxy(paramiko.ProxyCommand):
+    """Paramiko's own spins when its command ends, and forgets it when it is closed; this one does neither."""
+
+    def recv(self, size: int) -> bytes:
+        """At most `size` bytes, none where the command ended. Raises TimeoutError as a socket does."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], self.timeout)
+        if not ready:
+            raise TimeoutError
+        return os.read(self.process.stdout.fileno(), size)
+
+    def close(self) -> None:
+        process = self.process
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(2.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
 
 
 class _KnownHosts(paramiko.MissingHostKeyPolicy):
@@ -123,12 +156,12 @@ def connect(target: Target, deadline: float = 20.0, bastions: Bastions | None = 
         )
     with ExitStack() as stack:
         shared = bastions or stack.enter_context(Bastions())
-        client = paramiko.SSHClient()
-        stack.callback(client.close)
-        client.set_missing_host_key_policy(_Pinned(target))
         found = address.of_target(target, address.read_config())
         link = _route(target, found, shared, deadline)
         stack.callback(link.close)
+        client = paramiko.SSHClient()
+        stack.callback(client.close)
+        client.set_missing_host_key_policy(_Pinned(target))
         _log_in(client, link, found, f"target {target.name!r}", deadline)
         transport = client.get_transport()
         assert transport is not None
@@ -158,7 +191,7 @@ def _route(target: Target, to: Address, bastions: Bastions, deadline: float) -> 
         hops = tuple(address.of_hop(hop, config) for hop in to.jump)
         return bastions.through(hops, to, f"target {target.name!r}", deadline)
     if to.proxy:
-        return paramiko.ProxyCommand(to.proxy)
+        return _Proxy(to.proxy)
     return _dial(to, f"target {target.name!r}", deadline)
 
 

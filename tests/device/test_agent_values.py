@@ -112,7 +112,7 @@ def test_version_ranges(version: str, wanted: str, holds: bool) -> None:
 def test_versions_are_ordered_as_semver_says() -> None:
     order = "0.9.0 1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0 1.2.0 1.10.0"
     versions = order.split()
-    assert sorted(reversed(versions), key=activate.version_key) == versions
+    assert sorted(set(versions), key=activate.version_key) == versions
     assert activate.version_key("1.0.0+a") == activate.version_key("1.0.0+b")
 
 
