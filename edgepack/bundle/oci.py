@@ -25,6 +25,9 @@ RUNTIME_MANIFEST = "application/vnd.edgepack.manifest.v1+json"
 RUNTIME_LOCK = "application/vnd.edgepack.lock.v1+json"
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
+SIGNATURE = "application/vnd.edgepack.signature.v1"
+SIGNED_BY = "org.edgepack.signature"
+"""Annotation of an index: digests of the OCI manifests that sign its bundle, a space between two (docs/adr/0005)."""
 
 LAYOUT_VERSION = "1.0.0"
 FILEPATH = "org.cncf.model.filepath"
@@ -51,6 +54,16 @@ class ImageManifest(Struct, frozen=True, kw_only=True, rename="camel"):
     config: Descriptor
     layers: tuple[Descriptor, ...]
     annotations: dict[str, str] = field(default_factory=dict)
+
+
+class Referrer(Struct, frozen=True, kw_only=True, rename="camel"):
+    """An OCI manifest that says something of another, its subject: a signature of a bundle."""
+
+    media_type: str = IMAGE_MANIFEST
+    artifact_type: str = ""
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor
 
 
 class Index(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -118,20 +131,26 @@ def describe(manifest: Manifest) -> Artifact:
             annotations=annotations,
         )
     )
+    documents = [own, config, image, *([labels] if labels else [])]
+    return Artifact(
+        manifest_digest=digest.of_bytes(image),
+        layers=layers,
+        index=index_of(image, manifest.version),
+        made={digest.of_bytes(document): document for document in documents},
+    )
+
+
+def index_of(image: bytes, version: str, signatures: tuple[Digest, ...] = ()) -> bytes:
+    """The `index.json` of a bundle. image: its OCI manifest; signatures: the manifests that sign it."""
     top = Descriptor(
         media_type=IMAGE_MANIFEST,
         artifact_type=ARTIFACT,
         digest=digest.of_bytes(image),
         size=len(image),
-        annotations={"org.opencontainers.image.ref.name": manifest.version},
+        annotations={"org.opencontainers.image.ref.name": version},
     )
-    documents = [own, config, image, *([labels] if labels else [])]
-    return Artifact(
-        manifest_digest=top.digest,
-        layers=layers,
-        index=digest.canonical_json(Index(manifests=(top,))),
-        made={digest.of_bytes(document): document for document in documents},
-    )
+    annotations = {SIGNED_BY: " ".join(sorted(signatures))} if signatures else {}
+    return digest.canonical_json(Index(manifests=(top,), annotations=annotations))
 
 
 def _layers(manifest: Manifest, own: bytes, labels: bytes) -> tuple[Descriptor, ...]:

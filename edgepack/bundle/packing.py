@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -54,6 +54,17 @@ def _write(
     for blob, content in sorted({**given, **artifact.made}.items()):
         size = sizes.get(blob) if blob in given else None
         _add_blob(tar, blob, content, size)
+    tar.close()
+
+
+def write_tar(file: BinaryIO, index: bytes, blobs: Mapping[Digest, tuple[Callable[[Digest], BinaryIO], int]]) -> None:
+    """An image layout as the same deterministic tar that `pack` writes. blobs: who opens each, and its bytes."""
+    tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+    _add(tar, "oci-layout", digest.canonical_json(oci.Layout(oci.LAYOUT_VERSION)))
+    _add(tar, "index.json", index)
+    for blob, (open_blob, size) in sorted(blobs.items()):
+        with open_blob(blob) as stream:
+            tar.addfile(_member(BLOBS + digest.hex_of(blob), size), stream)
     tar.close()
 
 

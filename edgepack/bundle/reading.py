@@ -18,6 +18,7 @@ from edgepack.manifest import Manifest
 
 _MAX_LOCK = 1 << 20
 _CHUNK = 1 << 20
+_MAX_SIGNATURES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +26,14 @@ class Bundle:
     """A bundle on this machine. Opening it checked its documents; `verify` checks every byte.
 
     digest: of the OCI manifest, what names the bundle everywhere; manifest_bytes: the runtime manifest as it is stored
+    signatures: digests of the OCI manifests that say that they sign this one, as `index.json` names them
     """
 
     path: Path
     digest: Digest
     manifest: Manifest
     manifest_bytes: bytes
+    signatures: tuple[Digest, ...]
     _layout: Layout
     _blobs: dict[Digest, Extent]
 
@@ -78,14 +81,15 @@ def open_bundle(path: Path) -> Bundle:
     layout = open_layout(path)
     _check_layout(layout)
     blobs = _blobs(layout)
-    top = _only_image(layout)
+    index = _index(layout)
+    top = index.manifests[0]
     image = oci.decode(_document(layout, blobs, top), ImageManifest, str(path), "its OCI manifest")
     own = _runtime_manifest(layout, image)
     _check_descriptors(layout, blobs, (image.config, *image.layers))
     data = _document(layout, blobs, own)
     decoded = manifest.decode(data, str(path))
     _check_references(layout, decoded, {layer.digest: layer.size for layer in image.layers})
-    return Bundle(path, top.digest, decoded, data, layout, blobs)
+    return Bundle(path, top.digest, decoded, data, _signatures(layout, index), layout, blobs)
 
 
 def _check_layout(layout: Layout) -> None:
@@ -108,7 +112,7 @@ def _blobs(layout: Layout) -> dict[Digest, Extent]:
     return blobs
 
 
-def _only_image(layout: Layout) -> Descriptor:
+def _index(layout: Layout) -> Index:
     listing = layout.find("index.json")
     if listing is None:
         raise _inconsistent(layout, "it has no file 'index.json'")
@@ -116,7 +120,14 @@ def _only_image(layout: Layout) -> Descriptor:
     index = oci.decode(data, Index, str(layout.path), "index.json")
     if len(index.manifests) != 1 or index.manifests[0].media_type != oci.IMAGE_MANIFEST:
         raise _inconsistent(layout, f"its index.json names {len(index.manifests)} manifests, a bundle's names one")
-    return index.manifests[0]
+    return index
+
+
+def _signatures(layout: Layout, index: Index) -> tuple[Digest, ...]:
+    named = tuple(map(Digest, index.annotations.get(oci.SIGNED_BY, "").split()))
+    if len(named) > _MAX_SIGNATURES or not all(map(digest.is_digest, named)):
+        raise _inconsistent(layout, f"its annotation {oci.SIGNED_BY} names {len(named)} digests, or what is none")
+    return named
 
 
 def _runtime_manifest(layout: Layout, image: ImageManifest) -> Descriptor:

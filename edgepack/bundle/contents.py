@@ -1,0 +1,119 @@
+"""All that makes a bundle, piece by piece, as a store keeps it and a registry carries it; and a file of it again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edgepack import digest, files
+from edgepack.bundle import oci
+from edgepack.bundle.oci import Descriptor, ImageManifest, Referrer
+from edgepack.bundle.packing import write_tar
+from edgepack.bundle.reading import Bundle, open_bundle
+from edgepack.digest import Digest
+from edgepack.errors import InputError
+
+_MAX_PIECES = 2048
+Open = Callable[[Digest], BinaryIO]
+
+
+@dataclass(frozen=True)
+class Document:
+    """An OCI manifest as it is stored, and what it names: digest and bytes of each blob."""
+
+    data: bytes
+    blobs: dict[Digest, int]
+
+    @property
+    def digest(self) -> Digest:
+        return digest.of_bytes(self.data)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """image: the bundle's OCI manifest; signatures: the manifests that have it as their subject; version: the tag's name"""
+
+    image: Document
+    signatures: tuple[Document, ...]
+    version: str
+
+    @property
+    def index(self) -> bytes:
+        """The `index.json` that belongs to it."""
+        return oci.index_of(self.image.data, self.version, tuple(one.digest for one in self.signatures))
+
+    def blobs(self) -> dict[Digest, int]:
+        """Every blob of the image layout, the OCI manifests included, with its bytes."""
+        every: dict[Digest, int] = {}
+        for document in (self.image, *self.signatures):
+            every |= {document.digest: len(document.data), **document.blobs}
+        return every
+
+
+def read_image(data: bytes, where: str) -> Document:
+    """The OCI manifest of a bundle. Raises InputError naming `where`: of something else, or with blobs that none may have."""
+    image = oci.decode(data, ImageManifest, where, "its OCI manifest")
+    own = [layer for layer in image.layers if layer.media_type == oci.RUNTIME_MANIFEST]
+    if image.media_type != oci.IMAGE_MANIFEST or image.artifact_type != oci.ARTIFACT or len(own) != 1:
+        raise InputError(
+            f"{where}: an OCI artifact, but no bundle: its type is {image.artifact_type[:80]!r}",
+            expected=f"{oci.ARTIFACT} with one runtime manifest",
+            advice="name what edgepack publish wrote",
+        )
+    return Document(data, _sizes((image.config, *image.layers), where))
+
+
+def read_signature(data: bytes, subject: Digest, where: str) -> Document:
+    """The OCI manifest of a signature of `subject`. Raises InputError naming `where`."""
+    found = oci.decode(data, Referrer, where, "a signature's OCI manifest")
+    if found.artifact_type != oci.SIGNATURE or found.subject.digest != subject:
+        raise InputError(f"{where}: a signature of something else", expected=f"one of {subject}")
+    return Document(data, _sizes((found.config, *found.layers), where))
+
+
+def _sizes(descriptors: tuple[Descriptor, ...], where: str) -> dict[Digest, int]:
+    sizes: dict[Digest, int] = {}
+    for one in descriptors:
+        if not digest.is_digest(one.digest) or not 0 <= one.size <= oci.MAX_BLOB:
+            raise InputError(f"{where}: {str(one.digest)[:80]!r} of {one.size} bytes cannot be a blob of a bundle")
+        if one.media_type.startswith(oci.RUNTIME_MANIFEST) and one.size > oci.MAX_DOCUMENT:
+            raise InputError(f"{where}: its runtime manifest has {one.size} bytes", expected=f"≤ {oci.MAX_DOCUMENT}")
+        if sizes.setdefault(one.digest, one.size) != one.size:
+            raise InputError(f"{where}: it gives the blob {one.digest} two sizes")
+    if len(sizes) > _MAX_PIECES:
+        raise InputError(f"{where}: it names {len(sizes)} blobs", expected=f"at most {_MAX_PIECES}")
+    return sizes
+
+
+def contents(bundle: Bundle) -> Contents:
+    """The pieces of a bundle on this machine. Raises InputError or TrustError where a signature in it is broken."""
+    where = str(bundle.path)
+    return Contents(
+        read_image(bundle.read_blob(bundle.digest, oci.MAX_DOCUMENT), where),
+        tuple(
+            read_signature(bundle.read_blob(one, oci.MAX_DOCUMENT), bundle.digest, where) for one in bundle.signatures
+        ),
+        bundle.manifest.version,
+    )
+
+
+def export(bundle: Bundle, out: Path) -> Bundle:
+    """Write a bundle as one file: to `out`, or below it under its usual name where `out` is a folder.
+
+    The same content gives the same bytes, wherever it came from. Raises TrustError where a blob is not its digest,
+    InputError where `out` cannot be written.
+    """
+    manifest, pieces = bundle.manifest, contents(bundle)
+    name = f"{manifest.name}-{manifest.version}-{manifest.profile.name}.edgepack"
+    path = out if out.suffix == ".edgepack" and not out.is_dir() else out / name
+    try:
+        with files.aside(path) as fresh, fresh.open("wb") as file:
+            write_tar(file, pieces.index, {blob: (bundle.open_blob, size) for blob, size in pieces.blobs().items()})
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written: {os.strerror(error.errno or 0)}", advice="name another folder with -o"
+        ) from None
+    return open_bundle(path)
