@@ -54,11 +54,11 @@ def quantize(
         raise InexpressibleError(
             f"{source.name}: {precision} is not served for {format}", expected=f"one of {', '.join(served)}"
         )
-    static = precision in tflite.STATIC
-    opened = runtimes.open_session(source, format)
-    if static:
+    opened = None
+    if precision in tflite.STATIC:
+        opened = runtimes.open_session(source, format)
         calibration = _fitting(calibration, opened.inputs, source.name, precision)
-    names = tuple(spec.name for spec in opened.inputs)
+    names = tuple(spec.name for spec in opened.inputs) if opened else ()
     with progress.step(f"quantize {source.name} to {precision}"), files.aside(out) as fresh:
         match format:
             case "tflite":
@@ -68,11 +68,10 @@ def quantize(
             case _:
                 assert_never(format)
         _require_some(done, source.name)
-        if static and calibration is not None:
+        if opened is not None and calibration is not None:
             probe = calibration.take(_LOOKED_AT)
-            _require_answers(
-                over(opened.run, probe), _asked(fresh, format, probe, source.name, precision), source.name, precision
-            )
+            actual = _asked(fresh, format, probe, source.name, precision)
+            _require_answers(over(opened.run, probe), actual, source.name, precision)
     return done
 
 

@@ -117,7 +117,7 @@ def _global_ranges(data: bytes, recipe: Any, arguments: tuple[str, ...], calibra
 def _quantize(data: bytes, recipe: Any, ranges: _Ranges | None) -> bytes:
     from ai_edge_quantizer import quantizer
 
-    tool = quantizer.Quantizer(bytearray(data), recipe.get_quantization_recipe())
+    tool = quantizer.Quantizer(data, recipe.get_quantization_recipe())
     result = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
