@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -32,11 +32,14 @@ def demo(
     """Train, prune, quantize, pack, push over SSH, benchmark, report: on real scans, in minutes."""
     from edgepack import boards
     from edgepack.cli.progress import progress
-    from edgepack.errors import UsageError
+    from edgepack.errors import UsageError, missing_extra
 
     talk = progress()
     if board not in ("auto", "emulated", "loopback"):
         raise UsageError(f"unknown board {board!r}", expected="auto, emulated or loopback")
+    for package in ("torch", "litert_torch", "sklearn", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(package, "demo", "the demo")
     obstacle = boards.can_host_emulated() if board == "auto" else None
     kind = "loopback" if board == "loopback" or obstacle else "emulated"
     talk.note(_announce(kind, obstacle))
@@ -80,10 +83,10 @@ def _train(out: Path, progress: Progress) -> Path:
 
 def _build(project: Path, kind: str, out: Path, progress: Progress) -> tuple[Result, ...]:
     """Bundles for rpi4, and last the one for the board that the demo runs."""
-    from edgepack import pipeline
+    from edgepack import boards, pipeline
     from edgepack.cli.building import print_result
 
-    profiles = ["rpi4"] if kind == "emulated" else ["rpi4", f"linux-{platform.machine()}"]
+    profiles = ["rpi4"] if kind == "emulated" else ["rpi4", boards.default_profile("loopback")]
     results = pipeline.build(pipeline.request(str(project), profiles, {}), out, progress)
     for result in results:
         print_result(result)

@@ -166,7 +166,7 @@ def _draw_budget(axis: Any, judged: Sequence[Judged], baseline: float, budget: B
         axis.axhline(limit, color=WARN, linewidth=1)
         axis.annotate(
             f"budget: at most {budget.max_drop:g} worse", (1, limit), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-            textcoords="offset points", ha="right", color=WARN, fontsize=8,
+            textcoords="offset points", ha="right", color=WARN, fontsize=8, annotation_clip=True,
         )  # fmt: skip
     if budget.max_size_mb is not None:
         axis.axvline(budget.max_size_mb * 1e6, color=WARN, linewidth=1)
@@ -364,8 +364,11 @@ def colour_of(process: int) -> str:
 
 
 def standalone(svg: str) -> str:
-    """A picture as an SVG file of its own: with the page's colours, light and dark, for a README."""
+    """A picture as an SVG file of its own: with the page's colours, light and dark, and its own paper, for a README.
+
+    The paper matters where the page around it is dark and the reader's system light, or the other way round.
+    """
     style = resources.files("edgepack.reports").joinpath("style.css").read_text("utf-8")
     colours = style[: style.index("* {")].replace("color-scheme: light dark;", "")
-    font = "text { font-family: system-ui, sans-serif !important; }"
-    return svg.replace("</title>", f"</title><style>{colours}{font}</style>", 1) + "\n"
+    own = "svg { background: var(--paper); } text { font-family: system-ui, sans-serif !important; }"
+    return svg.replace("</title>", f"</title><style>{colours}{own}</style>", 1) + "\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgepack import digest
 from edgepack.digest import Digest
-from edgepack.errors import EdgepackError, InputError
+from edgepack.errors import EdgepackError, InputError, missing_extra
 from edgepack.runtimes import foreign
 
 
@@ -99,6 +99,8 @@ def _user_code(reference: str, file: Path) -> Iterator[None]:
         raise
     except SystemExit as error:
         raise InputError(f"{reference}: called sys.exit({error.code})", advice="return a value instead") from error
+    except ModuleNotFoundError as error:
+        raise _explain_missing(reference, file, error) from error
     except Exception as error:
         where = _line_of(error, folder)
         raise InputError(f"{reference}: {where}{foreign.first_line(error)}", advice=f"correct {file.name}") from error
@@ -107,6 +109,19 @@ def _user_code(reference: str, file: Path) -> Iterator[None]:
         _known[folder] = _siblings(folder)
 
 
+def _explain_missing(reference: str, file: Path, error: ModuleNotFoundError) -> EdgepackError:
+    """A framework that is not installed is the environment's fault; any other module may be, or a slip of the pen."""
+    package = (error.name or "").partition(".")[0]
+    if extra := _EXTRAS.get(package):
+        return missing_extra(package, extra, reference)
+    where = _line_of(error, file.parent)
+    return InputError(
+        f"{reference}: {where}{foreign.first_line(error)}",
+        advice=f"install {package} beside edgepack, or correct {file.name}",
+    )
+
+
+_EXTRAS = {"torch": "torch", "keras": "keras", "tensorflow": "keras", "onnx": "onnx", "onnxruntime": "onnx"}
 _known: dict[Path, dict[str, Any]] = {}
 """The modules that lie in each folder whose code has run: two projects may both have a `model.py`."""
 

@@ -16,6 +16,7 @@ import pytest
 
 from edgepack.errors import UsageError
 from edgepack.manifest import Manifest
+from edgepack.profile import Budget
 from edgepack.report import Report
 from edgepack.reports import course_picture, latency_picture, render, size_picture, standalone
 from edgepack.variant import Built, Judged
@@ -154,6 +155,12 @@ def test_pictures_are_well_formed_at_any_scale(make_report: MakeReport, level: f
             colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
             assert not colours, f"colours that do not follow the page: {colours}"
             assert set(re.findall(r'"#(\w+)"', svg)) <= set(re.findall(r' id="(\w+)"', svg))
+
+
+def test_a_budget_far_from_every_score_takes_no_room(judged: tuple[Judged, ...]) -> None:
+    svg = size_picture(judged, 0.9778, 80_000, "top1", Budget(max_drop=0.5))  # matplotlib's warnings are errors here
+    assert "w8a8-s50 tflite" in svg and "budget" not in svg
+    assert "budget" in size_picture(judged, 0.9778, 80_000, "top1", Budget(max_drop=0.003))
 
 
 def test_labels_do_not_hide_each_other(manifest: Manifest, judged: tuple[Judged, ...]) -> None:
