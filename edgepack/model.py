@@ -7,6 +7,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from edgepack.digest import Digest
+from edgepack.names import Precision
 
 
 class Format(StrEnum):
@@ -59,6 +60,7 @@ class Model(Struct, frozen=True, kw_only=True):
     source: as the user named it, for messages only
     digest: of the file, folder or (for `file.py:callable`) of the code file and the weights
     frameworks: versions that read it, sorted by name, as (name, version)
+    precision: what the file computes in already; anything but fp32 is packed as it is
     """
 
     source: str
@@ -66,4 +68,4 @@ class Model(Struct, frozen=True, kw_only=True):
     digest: Digest
     signature: Signature
     frameworks: tuple[tuple[str, str], ...] = ()
-    quantized: bool = False
+    precision: Precision = "fp32"

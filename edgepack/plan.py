@@ -51,7 +51,7 @@ def plan(model: Model, resolved: Resolved, project: Project, origins: tuple[Orig
     wanted, skipped = _sparsities(resolved, model, project, trainable)
     precisions, unquantized = _precisions(resolved, model, project)
     recipes = tuple(
-        _recipe(project, sparsity, format, precision)
+        _recipe(model, project, sparsity, format, precision)
         for sparsity, format, precision in product(wanted, resolved.profile.formats(), precisions)
     )
     name = project.name
@@ -88,9 +88,11 @@ def _precisions(
     resolved: Resolved, model: Model, project: Project
 ) -> tuple[tuple[Precision, ...], tuple[Skipped, ...]]:
     every = resolved.profile.compress.precisions
-    if model.quantized:
-        reason = "the source is already quantized: it is packed as it is"
-        return ("w8a8",), tuple(Skipped(f"precision {precision}", reason) for precision in every if precision != "w8a8")
+    if model.precision != "fp32":
+        reason = f"the source is quantized already ({model.precision}): it is packed as it is"
+        return (model.precision,), tuple(
+            Skipped(f"precision {each}", reason) for each in every if each != model.precision
+        )
     if project.data.calibration:
         return every, ()
     static = [precision for precision in every if precision in ("w8a8", "w8a16")]
@@ -99,12 +101,12 @@ def _precisions(
     return kept, tuple(Skipped(f"precision {precision}", reason) for precision in static)
 
 
-def _recipe(project: Project, sparsity: float, format: FileFormat, precision: Precision) -> Recipe:
+def _recipe(model: Model, project: Project, sparsity: float, format: FileFormat, precision: Precision) -> Recipe:
     build = project.build
     pruned = (
         (Prune(sparsity=sparsity), Recover(epochs=build.epochs, learning_rate=build.learning_rate, seed=build.seed))
         if sparsity
         else ()
     )
-    quantized = (Quantize(precision=precision),) if precision != "fp32" else ()
-    return (*pruned, Convert(format=format), *quantized)
+    quantized = (Quantize(precision=precision),) if precision != model.precision else ()
+    return (*pruned, Convert(format=format, precision=model.precision), *quantized)

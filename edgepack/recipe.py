@@ -28,7 +28,10 @@ class Recover(Struct, frozen=True, tag="recover"):
 
 
 class Convert(Struct, frozen=True, tag="convert"):
+    """precision: what the source computes in already, which a conversion keeps"""
+
     format: FileFormat
+    precision: Precision = "fp32"
 
 
 class Quantize(Struct, frozen=True, tag="quantize"):
@@ -40,7 +43,10 @@ Recipe = tuple[Step, ...]
 
 
 def precision_of(recipe: Recipe) -> Precision:
-    return next((step.precision for step in recipe if isinstance(step, Quantize)), "fp32")
+    """Of the file that the last step writes."""
+    last = recipe[-1]
+    assert isinstance(last, Convert | Quantize), "a recipe ends in a file"
+    return last.precision
 
 
 def sparsity_of(recipe: Recipe) -> float:

@@ -13,8 +13,8 @@ SIGNATURE = Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 2)),))
 DATA = DataSection(calibration="c.npz", evaluation="e.npz", training="t.npz", metric="top1")
 
 
-def make(format=Format.TORCH, *, data=DATA, trainable=True, quantized=False, profile="rpi4"):
-    model = Model(source="m", format=format, digest=Digest("sha256:00"), signature=SIGNATURE, quantized=quantized)
+def make(format=Format.TORCH, *, data=DATA, trainable=True, precision="fp32", profile="rpi4"):
+    model = Model(source="m", format=format, digest=Digest("sha256:00"), signature=SIGNATURE, precision=precision)
     (resolved,) = catalog.load_profiles([profile])
     project = Project(name="net", version="1.0.0", model=ModelSection(source="m"), data=data)
     return plan(model, resolved, project, (), trainable=trainable)
@@ -50,7 +50,7 @@ def test_no_calibration_means_no_static_int8_and_says_so():
 
 
 def test_a_quantized_source_is_packed_as_it_is():
-    found = make(Format.TFLITE, trainable=False, quantized=True)
+    found = make(Format.TFLITE, trainable=False, precision="w8a8")
     assert ids(found) == {"net.rpi4.w8a8.tflite", "net.rpi4.w8a8.onnx"}
 
 

@@ -177,7 +177,7 @@ class Workshop:
     ) -> tuple[Measured, bytes]:
         expected, actual = over(parent.run, self.inputs.probe), over(run, self.inputs.probe)
         parity = evaluate.parity(expected, actual)
-        if precision == "fp32" and not self.inputs.loaded.model.quantized:
+        if precision == "fp32":
             evaluate.check_float(parity, expected, actual)
         scored = self.inputs.scored
         score = (

@@ -11,17 +11,15 @@ from edgepack import digest, runtimes
 from edgepack.digest import Digest
 from edgepack.errors import InputError
 from edgepack.model import Format, Model, Signature
+from edgepack.names import Precision
 from edgepack.ports import Loaded, OnnxNative, TfliteNative
 from edgepack.runtimes import Opened, foreign
 from edgepack.sources import asking
 from edgepack.sources.signatures import Specs, clean_names, settle
 
-_QUANTIZED_OPERATORS = frozenset(
-    {
-        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"),
-        *("QLinearConv", "QLinearMatMul", "QGemm", "QAttention", "DynamicQuantizeMatMul", "MatMulNBits"),
-    }
-)
+_STATIC = frozenset({"QuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"})
+_DYNAMIC = frozenset({"DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "QAttention"})
+_WEIGHTS_ONLY = frozenset({"DequantizeLinear", "MatMulNBits"})
 
 
 def from_onnx(source: str, path: Path, declared: Specs) -> Loaded:
@@ -33,14 +31,14 @@ def from_onnx(source: str, path: Path, declared: Specs) -> Loaded:
         raise InputError(f"{source} is not an ONNX model: its graph is empty", advice="copy or export it again")
     identity = _onnx_digest(onnx, source, path, proto)
     opened = runtimes.open_session(path, "onnx")
-    quantized = any(node.op_type in _QUANTIZED_OPERATORS for node in _nodes(proto.graph))
-    return _load(source, OnnxNative(path), identity, opened, declared, quantized)
+    precision = _onnx_precision({node.op_type for node in _nodes(proto.graph)})
+    return _load(source, OnnxNative(path), identity, opened, declared, precision)
 
 
 def from_tflite(source: str, path: Path, declared: Specs) -> Loaded:
     """A TFLite file. One whose inputs are stored as integers with a scale shows, takes and gives real values."""
     opened = runtimes.open_session(path, "tflite")
-    return _load(source, TfliteNative(path), digest.of_file(path), opened, declared, _stores_integers(path))
+    return _load(source, TfliteNative(path), digest.of_file(path), opened, declared, _tflite_precision(path))
 
 
 def _load(
@@ -49,7 +47,7 @@ def _load(
     identity: Digest,
     opened: Opened,
     declared: Specs,
-    quantized: bool,
+    precision: Precision,
 ) -> Loaded:
     inputs = settle(source, _cleaned(opened.inputs), declared)
     names = [spec.name for spec in _cleaned(opened.outputs)]
@@ -62,7 +60,7 @@ def _load(
         digest=identity,
         signature=Signature(inputs, outputs),
         frameworks=foreign.versions(*(("onnx", "onnxruntime") if onnx else ("ai-edge-litert",))),
-        quantized=quantized,
+        precision=precision,
     )
     return Loaded(model, native, asking.checked(source, inputs, names, opened.run))
 
@@ -103,9 +101,24 @@ def _onnx_digest(onnx: Any, source: str, path: Path, proto: Any) -> Digest:
     )
 
 
-def _stores_integers(path: Path) -> bool:
-    """Whether any tensor of a TFLite file is stored as integers with a scale."""
+def _onnx_precision(operators: set[str]) -> Precision:
+    """What a graph with these operators computes in."""
+    kinds: tuple[tuple[frozenset[str], Precision], ...] = ((_STATIC, "w8a8"), (_DYNAMIC, "w8d"), (_WEIGHTS_ONLY, "w8"))
+    return next((precision for found, precision in kinds if operators & found), "fp32")
+
+
+def _tflite_precision(path: Path) -> Precision:
+    """`w8a8` where an operator writes integers with a scale, `w8d` or `fp16` where only weights are stored so, else `fp32`."""
     module = foreign.import_framework("ai_edge_litert.interpreter", "tflite", "reading a TFLite model")
     with foreign.reading(f"{path.name} is not a readable TFLite model"):
-        details = module.Interpreter(model_path=str(path)).get_tensor_details()
-    return any(len(d["quantization_parameters"]["scales"]) and d["dtype"].__name__ != "int32" for d in details)
+        interpreter = module.Interpreter(model_path=str(path))
+        tensors, operators = interpreter.get_tensor_details(), interpreter._get_ops_details()
+    scaled = {
+        d["index"] for d in tensors if len(d["quantization_parameters"]["scales"]) and d["dtype"].__name__ != "int32"
+    }
+    written = {index for operator in operators for index in operator["outputs"]}
+    if scaled & written:
+        return "w8a8"
+    if scaled:
+        return "w8d"
+    return "fp16" if any(d["dtype"].__name__ == "float16" for d in tensors) else "fp32"
