@@ -241,6 +241,7 @@ SHAPES = [
     case("Slice", 13, x(5, 6), k([1]), k([4])),
     case("Slice", 13, x(5, 6), k([-1, 0]), k([-100, 6]), k([0, 1]), k([-2, 3])),
     case("Slice", 13, x(5, 6), k([3]), k([3]), k([1])),
+    case("Slice", 13, x(5, 6), k([-6]), k([-6]), k([0]), k([-1])),
     case("Slice", 13, x(1, 4, 8, 8), k([0, 1]), k([100, 100]), k([2, 3]), k([2, 2])),
     case("Expand", 13, x(3, 1), k([2, 3, 4])),
     case("Expand", 13, x(2, 3), k([1])),
@@ -325,6 +326,7 @@ RESIZES = [
     *(case("Resize", 13, x(1, 2, 4, 6), *SIZES, mode="nearest", coordinate_transformation_mode=way, nearest_mode=near)
       for way in ("half_pixel", "asymmetric", "align_corners")
       for near in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")),
+    case("Resize", 13, x(1, 1, 7, 18), None, None, k([1, 1, 2, 21]), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="round_prefer_ceil"),
     case("Resize", 13, x(1, 2, 4, 6), None, k([1, 1, 0.6, 2.3], "float32"), mode="linear"),
     case("Resize", 13, x(1, 2, 4, 6), None, k([1, 1, 2, 2], "float32"), mode="linear"),
     case("Resize", 13, x(1, 2, 4, 6), None, k([1, 1, 2, 2], "float32"), mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5),

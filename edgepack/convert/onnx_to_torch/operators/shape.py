@@ -97,13 +97,8 @@ def cut(node: Node) -> Call:
         axes = node.constants(3) if node.has(3) else None
         steps = node.constants(4) if node.has(4) else None
     rank = node.rank(0)
-    pieces = [
-        (node.axis(axis), slice(start, end, step))
-        for axis, start, end, step in zip(
-            axes or range(len(starts)), starts, ends, steps or (1,) * len(starts), strict=True
-        )
-    ]
-    ranges = [(axis, range(*piece.indices(node.shape(0)[axis]))) for axis, piece in pieces]
+    given = zip(axes or range(len(starts)), starts, ends, steps or (1,) * len(starts), strict=True)
+    ranges = [(node.axis(axis), _between(*bounds, node.shape(0)[axis])) for axis, *bounds in given]
     if any(not places for _, places in ranges):
         return lambda x, *_: x[_where(rank, [(axis, slice(0, len(places))) for axis, places in ranges])]
     forward = [
@@ -118,6 +113,14 @@ def cut(node: Node) -> Call:
         return x.flip(turned) if turned else x
 
     return call
+
+
+def _between(start: int, end: int, step: int, size: int) -> range:
+    """As Python's slices, but that going backwards a start before the beginning is the beginning."""
+    start, end = (place + size if place < 0 else place for place in (start, end))
+    if step > 0:
+        return range(min(max(start, 0), size), min(max(end, 0), size), step)
+    return range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step)
 
 
 def _where(rank: int, pieces: list[tuple[int, slice]]) -> tuple[slice, ...]:
