@@ -66,6 +66,25 @@ def read_image(data: bytes, where: str) -> Document:
     return Document(data, _sizes((image.config, *image.layers), where))
 
 
+def version_of(image: bytes) -> str:
+    """The version that an OCI manifest which was read says it holds; opening the bundle proves it."""
+    return oci.decode(image, ImageManifest, "", "an OCI manifest").annotations.get(
+        "org.opencontainers.image.version", ""
+    )
+
+
+def model_files(image: bytes, where: str) -> tuple[tuple[str, Digest, int], ...]:
+    """The model files of any ModelPack artifact: name, digest and bytes. Raises InputError where it is none."""
+    found = oci.decode(image, ImageManifest, where, "its OCI manifest")
+    if found.artifact_type != oci.ARTIFACT:
+        raise InputError(
+            f"{where}: an OCI artifact, but of no model: {found.artifact_type[:80]!r}", expected=oci.ARTIFACT
+        )
+    weights = [layer for layer in found.layers if layer.media_type == oci.WEIGHTS]
+    _sizes(tuple(weights), where)
+    return tuple((layer.annotations.get(oci.FILEPATH, ""), layer.digest, layer.size) for layer in weights)
+
+
 def read_signature(data: bytes, subject: Digest, where: str) -> Document:
     """The OCI manifest of a signature of `subject`. Raises InputError naming `where`."""
     found = oci.decode(data, Referrer, where, "a signature's OCI manifest")

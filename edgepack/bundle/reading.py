@@ -18,7 +18,7 @@ from edgepack.manifest import Manifest
 
 _MAX_LOCK = 1 << 20
 _CHUNK = 1 << 20
-_MAX_SIGNATURES = 64
+MAX_SIGNATURES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def _index(layout: Layout) -> Index:
 
 def _signatures(layout: Layout, index: Index) -> tuple[Digest, ...]:
     named = tuple(map(Digest, index.annotations.get(oci.SIGNED_BY, "").split()))
-    if len(named) > _MAX_SIGNATURES or not all(map(digest.is_digest, named)):
+    if len(named) > MAX_SIGNATURES or not all(map(digest.is_digest, named)):
         raise _inconsistent(layout, f"its annotation {oci.SIGNED_BY} names {len(named)} digests, or what is none")
     return named
 
