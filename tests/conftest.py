@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +25,30 @@ def _lacks_frameworks() -> str | None:
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
-PROBES: dict[str, Callable[[], str | None]] = {"frameworks": _lacks_frameworks, "emulated": boards.can_host_emulated}
+@functools.cache
+def _lacks_registry() -> str | None:
+    """A registry server and a foreign client, from the system's packages where they may be installed."""
+    missing = [name for name in ("docker-registry", "skopeo") if not shutil.which(name)]
+    if not missing:
+        return None
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return f"not installed: {', '.join(missing)}; installing them needs root and apt-get"
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    for before in ([], ["apt-get", "update", "-qq"]):
+        if before:
+            subprocess.run(before, capture_output=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode == 0:
+            return None
+    return f"apt-get could not install {', '.join(missing)}: {done.stderr.strip()[-200:]}"
+
+
+PROBES: dict[str, Callable[[], str | None]] = {
+    "frameworks": _lacks_frameworks,
+    "emulated": boards.can_host_emulated,
+    "registry": _lacks_registry,
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
