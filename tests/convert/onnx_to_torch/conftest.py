@@ -33,6 +33,10 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(value.name, sizes, dtype_name(kind.elem_type))
 
 
+def _info(name: str, array: Array) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+
 @pytest.fixture(scope="session")
 def signature_of() -> Callable[[onnx.ModelProto], Signature]:
     return _signature
@@ -40,17 +44,25 @@ def signature_of() -> Callable[[onnx.ModelProto], Signature]:
 
 @pytest.fixture(scope="session")
 def build() -> Build:
-    def single(op: str, opset: int, inputs: dict[str, Array], constants: dict[str, Array], order: list[str], outputs: int = 1, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+    def single(
+        op: str,
+        opset: int,
+        inputs: dict[str, Array],
+        constants: dict[str, Array],
+        order: list[str],
+        outputs: int = 1,
+        **attributes: Any,
+    ) -> onnx.ModelProto:
         """A model of one node. order: the node's inputs, empty where absent."""
         names = [f"y{i}" for i in range(outputs)]
         node = onnx.helper.make_node(op, order, names, name="the_node", **attributes)
         graph = onnx.helper.make_graph(
             [node],
             "one",
-            [onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in inputs.items()],
+            [_info(name, array) for name, array in inputs.items()],
             [onnx.helper.make_empty_tensor_value_info(name) for name in names],
             [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
-        )  # fmt: skip
+        )
         return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
 
     return single

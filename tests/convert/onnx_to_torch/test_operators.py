@@ -128,7 +128,8 @@ ELEMENTWISE = [
     case("CastLike", 15, x(2, 9, low=-9, high=9), k(0, "int32")),
     case("BitShift", 11, x(9, dtype="uint8", low=0, high=255), k([2] * 9, "uint8"), direction="RIGHT"),
     case("BitShift", 11, x(9, dtype="uint8", low=0, high=255), k([2] * 9, "uint8"), direction="LEFT"),
-    *(case(op, 18, x(9, dtype="int32", low=-9, high=99), x(9, dtype="int32", low=0, high=9)) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")),
+    *(case(op, 18, x(9, dtype="int32", low=-9, high=99), x(9, dtype="int32", low=0, high=9))
+        for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")),
     case("BitwiseNot", 18, x(9, dtype="int32", low=-9, high=99)),
     case("PRelu", 13, x(*IMAGE), w(4, 1, 1)),
     case("PRelu", 13, x(*IMAGE), w(1)),
@@ -138,7 +139,8 @@ ELEMENTWISE = [
 
 SOFT = [
     *(case(op, opset, x(2, 3, 4)) for op in ("Softmax", "LogSoftmax", "Hardmax") for opset in (11, 13)),
-    *(case(op, opset, x(2, 3, 4), axis=axis) for op in ("Softmax", "LogSoftmax", "Hardmax") for opset in (7, 13) for axis in (0, 1, 2)),
+    *(case(op, opset, x(2, 3, 4), axis=axis) for op in ("Softmax", "LogSoftmax", "Hardmax") for opset in (7, 13)
+        for axis in (0, 1, 2)),
     case("Softmax", 11, x(2, 3, 4), axis=-2),
 ]  # fmt: skip
 
@@ -148,7 +150,8 @@ CONVOLUTIONS = [
     case("Conv", 13, x(*IMAGE), w(6, 4, 3, 2), pads=[0, 1, 2, 0]),
     case("Conv", 13, x(*IMAGE), w(4, 1, 3, 3), group=4, pads=[1, 1, 1, 1]),
     case("Conv", 13, x(*IMAGE), w(8, 2, 3, 3), w(8), group=2, dilations=[2, 1]),
-    *(case("Conv", 13, x(*IMAGE), w(6, 4, 3, 2), auto_pad=way, strides=[2, 1]) for way in ("SAME_UPPER", "SAME_LOWER", "VALID")),
+    *(case("Conv", 13, x(*IMAGE), w(6, 4, 3, 2), auto_pad=way, strides=[2, 1])
+        for way in ("SAME_UPPER", "SAME_LOWER", "VALID")),
     case("Conv", 13, x(*IMAGE), x(6, 4, 3, 3), x(6), pads=[1, 1, 1, 1]),
     case("Conv", 13, x(1, 4, 9), w(6, 4, 3), w(6), pads=[2, 0], dilations=[2]),
     case("Conv", 13, x(1, 2, 5, 5, 5), w(3, 2, 2, 2, 2), w(3), strides=[1, 2, 1]),
@@ -176,7 +179,8 @@ POOLS = [
     case("MaxPool", 13, x(*IMAGE, dtype="uint8", low=0, high=255), kernel_shape=[2, 2]),
     case("MaxPool", 13, x(1, 2, 5, 5, 5), kernel_shape=[2, 2, 2]),
     *(case("AveragePool", 13, x(*IMAGE), kernel_shape=[3, 3], count_include_pad=1, **more)
-      for more in ({"pads": [1, 1, 1, 1]}, {"pads": [1, 1, 1, 1], "ceil_mode": 1, "strides": [2, 2]}, {"auto_pad": "SAME_UPPER"})),
+      for more in ({"pads": [1, 1, 1, 1]}, {"pads": [1, 1, 1, 1], "ceil_mode": 1, "strides": [2, 2]},
+          {"auto_pad": "SAME_UPPER"})),
     case("AveragePool", 13, x(1, 4, 9), kernel_shape=[3], strides=[2], pads=[1, 1]),
     case("LpPool", 13, x(*IMAGE), kernel_shape=[2, 2], strides=[2, 2], pads=[1, 1, 0, 0]),
     *(case(op, 13, x(*shape)) for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool") for shape in (IMAGE, (2, 3, 5))),
@@ -283,7 +287,8 @@ SELECTIONS = [
     case("GatherND", 13, x(3, 4, 2), k([[0, 1], [-1, 2]])),
     case("GatherND", 13, x(2, 3, 4), k([[1], [0]]), batch_dims=1),
     case("ScatterElements", 13, x(3, 4), k([[0, -1]]), w(1, 2), axis=1),
-    *(case("ScatterElements", 18, x(3, 4), k([[0, 0]]), w(1, 2), axis=1, reduction=way) for way in ("add", "mul", "max", "min")),
+    *(case("ScatterElements", 18, x(3, 4), k([[0, 0]]), w(1, 2), axis=1, reduction=way)
+        for way in ("add", "mul", "max", "min")),
     case("ScatterND", 13, x(3, 4, 2), k([[0, 1], [-1, 2]]), w(2, 2)),
     case("ScatterND", 18, x(3, 4), k([[0], [0]]), w(2, 4), reduction="add"),
     case("OneHot", 13, x(3, dtype=I, low=-2, high=6), k(4), k([0, 1], "float32")),
@@ -294,7 +299,8 @@ SELECTIONS = [
     case("ReverseSequence", 10, x(3, 4, 2), k([4, 4, 4]), time_axis=1, batch_axis=0),
     case("CumSum", 14, x(3, 4), k(1)),
     case("CumSum", 14, x(3, 4), k(0), exclusive=1, reverse=1),
-    *(case(op, 13, x(3, 4), axis=1, **more) for op in ("ArgMax", "ArgMin") for more in ({}, {"keepdims": 0}, {"select_last_index": 1})),
+    *(case(op, 13, x(3, 4), axis=1, **more) for op in ("ArgMax", "ArgMin")
+        for more in ({}, {"keepdims": 0}, {"select_last_index": 1})),
     case("ArgMax", 13, k([[1, 1, 0]], "float32"), axis=1, select_last_index=1),
     case("TopK", 10, x(3, 6), k([2]), outputs=2),
     case("TopK", 11, x(3, 6), k([2]), outputs=2, axis=0, largest=0),
@@ -326,20 +332,23 @@ RESIZES = [
     *(case("Resize", 13, x(1, 2, 4, 6), *SIZES, mode="nearest", coordinate_transformation_mode=way, nearest_mode=near)
       for way in ("half_pixel", "asymmetric", "align_corners")
       for near in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")),
-    case("Resize", 13, x(1, 1, 7, 18), None, None, k([1, 1, 2, 21]), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="round_prefer_ceil"),
+    case("Resize", 13, x(1, 1, 7, 18), None, None, k([1, 1, 2, 21]), mode="nearest",
+        coordinate_transformation_mode="asymmetric", nearest_mode="round_prefer_ceil"),
     case("Resize", 13, x(1, 2, 4, 6), None, k([1, 1, 0.6, 2.3], "float32"), mode="linear"),
     case("Resize", 13, x(1, 2, 4, 6), None, k([1, 1, 2, 2], "float32"), mode="linear"),
     case("Resize", 13, x(1, 2, 4, 6), None, k([1, 1, 2, 2], "float32"), mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5),
     case("Resize", 13, x(1, 2, 6), None, k([1, 1, 2], "float32"), mode="linear"),
     case("Resize", 18, x(1, 2, 4, 6), None, None, k([8, 9]), mode="linear", axes=[2, 3]),
     case("Resize", 18, x(1, 2, 8, 9), None, None, k([3, 4]), mode="linear", axes=[2, 3], antialias=1),
-    case("Resize", 18, x(1, 2, 4, 6), None, None, k([7, 7]), mode="nearest", axes=[2, 3], keep_aspect_ratio_policy="not_larger"),
+    case("Resize", 18, x(1, 2, 4, 6), None, None, k([7, 7]), mode="nearest", axes=[2, 3],
+        keep_aspect_ratio_policy="not_larger"),
     case("GridSample", 16, x(1, 2, 4, 5), x(1, 3, 3, 2, low=-1, high=1)),
     case("GridSample", 16, x(1, 2, 4, 5), x(1, 3, 3, 2, low=-1, high=1), mode="nearest", padding_mode="border"),
 ]  # fmt: skip
 
 
-def recurrent(op: str, gates: int, directions: int = 1, batch: int = 1, size: int = 5, outputs: int = 2, **attributes: Any) -> Case:  # fmt: skip
+def recurrent(op: str, gates: int, directions: int = 1, batch: int = 1, size: int = 5, outputs: int = 2,
+    **attributes: Any) -> Case:  # fmt: skip
     weights = (w(directions, gates * size, 3), w(directions, gates * size, size), w(directions, 2 * gates * size))
     return case(op, 14, x(4, batch, 3), *weights, outputs=outputs, hidden_size=size, **attributes)
 
@@ -353,7 +362,8 @@ RECURRENT = [
     recurrent("RNN", 1, activations=["Relu"]),
     recurrent("LSTM", 4, outputs=3, clip=0.5),
     recurrent("LSTM", 4, activations=["HardSigmoid", "Tanh", "Relu"], activation_alpha=[0.3], activation_beta=[0.4]),
-    case("LSTM", 14, x(4, 1, 3), w(1, 20, 3), w(1, 20, 5), w(1, 40), k([4], "int32"), x(1, 1, 5), x(1, 1, 5), w(1, 15), hidden_size=5, outputs=3),
+    case("LSTM", 14, x(4, 1, 3), w(1, 20, 3), w(1, 20, 5), w(1, 40), k([4], "int32"), x(1, 1, 5), x(1, 1, 5), w(1, 15),
+        hidden_size=5, outputs=3),
     case("GRU", 14, x(4, 1, 3), w(1, 15, 3), w(1, 15, 5), None, None, w(1, 1, 5), hidden_size=5, outputs=2),
 ]  # fmt: skip
 
@@ -361,7 +371,8 @@ QUANTIZED = [
     case("QuantizeLinear", 13, x(2, 9), k(0.1, "float32"), k(128, "uint8")),
     case("QuantizeLinear", 13, x(2, 4), k([0.1, 0.2, 0.3, 0.01], "float32"), k([0, 1, -1, 0], "int8"), axis=1),
     case("DequantizeLinear", 13, x(2, 9, dtype="uint8", low=0, high=255), k(0.1, "float32"), k(128, "uint8")),
-    case("DequantizeLinear", 13, x(3, 4, dtype="int8", low=-128, high=127), k([0.1, 0.2, 0.3], "float32"), k([1, 2, 3], "int8"), axis=0),
+    case("DequantizeLinear", 13, x(3, 4, dtype="int8", low=-128, high=127), k([0.1, 0.2, 0.3], "float32"), k([1, 2, 3],
+        "int8"), axis=0),
     case("DequantizeLinear", 13, x(3, 4, dtype="int32", low=-999, high=999), k(0.01, "float32")),
 ]  # fmt: skip
 
