@@ -30,7 +30,7 @@ _PACKAGE = re.compile(rb"(^|[;/])(?:[A-Za-z_<][\w<>]*\.)+(?=[A-Za-z_])")
 def canonical(data: bytes, signature: Signature) -> bytes:
     """The model with the signature's names and order of inputs and outputs, without the converter's own metadata.
 
-    Whose names tell the order (`args_0`, `output_1`) is put in that order; others are taken in the file's.
+    Whose names tell the order (`args_0`, `input_0`, `output_1`) is put in that order; others are taken in the file's.
     """
     schema = _schema()
     model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
@@ -108,7 +108,7 @@ def _ordered(indices: Sequence[int], named: Sequence[Any] | None) -> list[int]:
     indices = [int(index) for index in indices]
     numbers = {}
     for entry in named or ():
-        if found := re.fullmatch(rb"(?:args|output)_(\d+)", entry.name):
+        if found := re.fullmatch(rb"(?:args|input|output)_(\d+)", entry.name):
             numbers[int(entry.tensorIndex)] = int(found[1])
     if set(numbers) != set(indices) or len(set(numbers.values())) != len(indices):
         return indices

@@ -257,7 +257,7 @@ def _named(graph: Sequence[Any], signature: Dict[str, Any]) -> List[Tuple[str, A
 
 
 def _number(name: str) -> Optional[int]:
-    found = re.fullmatch(r"(?:args|output|inputs?|outputs|arg)_(\d+)", name)
+    found = re.fullmatch(r"(?:args|output)_(\d+)", name)  # as litert-torch names them
     return int(found.group(1)) if found else None
 
 
