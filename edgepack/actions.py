@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from msgspec import Struct
 
+from edgepack import admission
+from edgepack.admission import Device, Evidence, Offer, Policy, Refused, Subject
 from edgepack.digest import Digest
-from edgepack.errors import GateError, InputError, TrustError
+from edgepack.errors import EdgepackError, InputError
 from edgepack.lock import Platform, RuntimeLock, version_tuple
 from edgepack.manifest import Manifest, VariantRecord
-from edgepack.names import version_key
 from edgepack.profile import RuntimeName, RuntimeRange
 from edgepack.protocol import (
     ActivateRequest,
+    Assurance,
     BlobPart,
     Facts,
     InstalledRelease,
@@ -25,13 +28,27 @@ from edgepack.protocol import (
 
 
 class Content(Struct, frozen=True, kw_only=True):
-    """A bundle as far as a decision needs it. digest: the bundle's; manifest_digest, manifest_size: of its manifest's bytes."""
+    """A bundle as far as a decision needs it. digest: the bundle's; manifest_digest, manifest_size: of its manifest's bytes
+
+    offers: the signatures that it brings, each of which holds
+    """
 
     digest: Digest
     manifest: Manifest
     manifest_digest: Digest
     manifest_size: int
-    signed: bool = False
+    offers: tuple[Offer, ...] = ()
+
+    @property
+    def subject(self) -> Subject:
+        manifest = self.manifest
+        return Subject(
+            bundle=self.digest,
+            manifest=self.manifest_digest,
+            name=manifest.name,
+            version=manifest.version,
+            profile=manifest.profile.name,
+        )
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -40,6 +57,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     profiles: names of profiles whose bundles it takes (its own and the one that it extends); machine: the profile's
     stand_in: a loopback board, whose machine is this host's whatever its profile says
     variants: to install beside the one that becomes active; who: for the board's log
+    labels: the target's, in the inventory; policy: whom this host's user trusts; clock: seconds since 1970, this host's
     """
 
     target: str
@@ -52,6 +70,9 @@ class Wish(Struct, frozen=True, kw_only=True):
     health: str = ""
     restart: str = ""
     who: str = ""
+    labels: dict[str, str] = {}
+    policy: Policy = Policy()
+    clock: int = 0
 
 
 class FromSystem(Struct, frozen=True):
@@ -133,14 +154,11 @@ def blobs(content: Content) -> dict[str, int]:
 
 
 def check_bundle(content: Content, wish: Wish) -> None:
-    """Raises TrustError for an unsigned bundle unless that is allowed, InputError for one made for another profile."""
+    """Raises TrustError for a bundle that nobody signed, unless that is allowed, or that this host's user does not trust;
+    InputError for one made for another profile.
+    """
     name = f"{content.manifest.name} {content.manifest.version}"
-    if not content.signed and not wish.allow_unsigned:
-        raise TrustError(
-            f"target {wish.target!r}: the bundle {name} is not signed",
-            expected="a bundle signed by a key that the board trusts",
-            advice="--allow-unsigned installs it and marks it so",
-        )
+    acceptable(content, wish)
     profile = content.manifest.profile.name
     if profile not in wish.profiles:
         raise InputError(
@@ -156,7 +174,7 @@ def check_board(content: Content, wish: Wish, facts: Facts) -> NoOp | None:
     """Whether there is nothing to do on this board, or else whether it may be done.
 
     Raises InputError where the board is another machine than its profile says, GateError for a version below the highest
-    that it ever ran (unless a downgrade is wished).
+    that it ever ran (unless a downgrade is wished), TrustError where the board would not trust it.
     """
     if facts.machine != wish.machine and not wish.stand_in:
         raise InputError(
@@ -166,16 +184,89 @@ def check_board(content: Content, wish: Wish, facts: Facts) -> NoOp | None:
         )
     name, version = content.manifest.name, content.manifest.version
     found = _installed(content, facts)
-    if found and found.active and found.confirmed and found.verified and set(wish.variants) <= set(found.variants):
+    here = found and found.active and found.confirmed and found.verified and set(wish.variants) <= set(found.variants)
+    if found and here and _is_known(found, content, facts):
         return NoOp(f"{name} {version} is already active ({found.default}), its files hold")
-    highest = facts.highest.get(name, "")
-    if highest and version_key(version) < version_key(highest) and not wish.downgrade:
-        raise GateError(
-            f"target {wish.target!r} has already run {name} {highest}; {version} is older",
-            expected=f"a version of at least {highest}",
-            advice=f"edgepack rollback {wish.target} {name}, or --downgrade to go back on purpose",
-        )
+    admitted(content, wish, facts)
     return None
+
+
+def acceptable(content: Content, wish: Wish) -> tuple[Offer | None, ...]:
+    """The bundle's signatures that this host's user may rely on for this target; None stands for doing without one.
+
+    Raises TrustError where there is none. A user who trusts no key yet leaves the question to the board.
+    """
+    offers: tuple[Offer | None, ...] = content.offers or (None,)
+    kept: list[Offer | None] = []
+    refusals: list[EdgepackError] = []
+    for offer in offers:
+        evidence = Evidence(
+            subject=content.subject,
+            record=offer.record if offer else None,
+            signer=offer.signer if offer else "",
+            trusted=wish.policy.trusted,
+            revoked=wish.policy.revoked,
+            required=wish.policy.required,
+            allow_unsigned=wish.allow_unsigned or (offer is not None and not wish.policy.required),
+            clock=wish.clock,
+            device=Device(wish.target, wish.labels),
+        )
+        verdict = admission.judge(evidence)
+        if isinstance(verdict, Refused):
+            refusals.append(admission.explain(verdict.rule, evidence, f"target {wish.target!r}"))
+        else:
+            kept.append(offer)
+    if not kept:
+        raise refusals[0]
+    return tuple(kept)
+
+
+def admitted(content: Content, wish: Wish, facts: Facts) -> Offer | None:
+    """The signature under which the board takes the bundle, the one that it knows most of; None where it takes it without.
+
+    Raises TrustError or GateError where the board would refuse it: it decides again, but nothing has to be sent for that.
+    """
+    best: dict[Assurance, Offer | None] = {}
+    refusals: list[EdgepackError] = []
+    for offer in acceptable(content, wish):
+        evidence = _evidence(content, wish, facts, offer)
+        verdict = admission.judge(evidence)
+        if isinstance(verdict, Refused):
+            refusals.append(admission.explain(verdict.rule, evidence, f"target {wish.target!r}"))
+        else:
+            best.setdefault(verdict.assurance, offer)
+    if not best:
+        raise refusals[0]
+    return next(best[one] for one in get_args(Assurance) if one in best)
+
+
+def _evidence(content: Content, wish: Wish, facts: Facts, offer: Offer | None) -> Evidence:
+    board = facts.trust
+    vouched = offer is not None and offer.signer in wish.policy.trusted
+    return Evidence(
+        subject=content.subject,
+        record=offer.record if offer else None,
+        signer=offer.signer if offer else "",
+        trusted=board.keys,
+        revoked=board.revoked,
+        required=board.required,
+        allow_unsigned=board.allow_unsigned and wish.allow_unsigned
+        if board.required
+        else wish.allow_unsigned or vouched,
+        downgrade=wish.downgrade,
+        highest=facts.highest.get(content.manifest.name, ""),
+        clock=board.clock,
+        floor=board.floor,
+        device=Device(board.device, board.labels) if board.device else None,
+    )
+
+
+def _is_known(found: InstalledRelease, content: Content, facts: Facts) -> bool:
+    """Whether the board already has this signature of what it runs, and has checked it as well as it can."""
+    if not content.offers:
+        return True
+    same = any(offer.digest == found.record for offer in content.offers)
+    return same and (found.assurance == "signed" or not facts.trust.required)
 
 
 def candidates(manifest: Manifest) -> tuple[VariantRecord, ...]:
@@ -228,6 +319,7 @@ def plan_push(
     needed |= {content.manifest_digest: content.manifest_size}
     needed |= {record.digest: record.size for record in records} | {r.golden: r.golden_size for r in records}
     sent = tuple(_missing(needed, facts))
+    offer = admitted(content, wish, facts)
     before = next((one.digest for one in facts.releases if one.name == manifest.name and one.active), "")
     uses = tuple(RuntimeUse(runtime, key_of(provider)) for runtime, provider in sorted(providers.items()))
     install = InstallRequest(
@@ -238,7 +330,9 @@ def plan_push(
         variant=chosen.id,
         variants=tuple(record.id for record in records),
         runtimes=uses,
-        signed=content.signed,
+        record=offer.signed if offer else "",
+        signature=offer.signature if offer else "",
+        downgrade=wish.downgrade,
         selftest_seconds=300.0,
         who=wish.who,
     )

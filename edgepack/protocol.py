@@ -14,6 +14,9 @@ from edgepack.profile import RuntimeName
 from edgepack.report import BenchProtocol, Conditions, ProcessRun
 
 PROTOCOL = 1
+Assurance = Literal["signed", "digests-only", "unsigned"]
+"""signed: a key that the board trusts signed the release record; digests-only: there is a signature, but no key to hold it
+against, so only the digests were checked; unsigned: nobody signed it"""
 
 
 class Empty(Struct, frozen=True):
@@ -26,6 +29,8 @@ class InstalledRelease(Struct, frozen=True, kw_only=True):
     digest: the bundle's; confirmed: active, and its health was checked after the switch; previous: `rollback` may return to it
     verified: every file hashed just now (None where not asked); default: the variant that `current/NAME` means
     variants: all that are installed; runtimes: the runtimes that run them, each a lock's digest or `system:RUNTIME`
+    assurance, key, checked_by: what the check of its signature came to on the board, by which key, by what
+    record: digest of its signed release record, which expires at `expires`; empty for none
     """
 
     name: str
@@ -39,7 +44,11 @@ class InstalledRelease(Struct, frozen=True, kw_only=True):
     variants: tuple[str, ...] = ()
     runtimes: dict[RuntimeName, str] = field(default_factory=dict)
     profile: str = ""
-    signed: bool = False
+    assurance: Assurance = "unsigned"
+    key: str = ""
+    checked_by: str = ""
+    expires: str = ""
+    record: str = ""
 
 
 class BlobState(Struct, frozen=True):
@@ -60,6 +69,24 @@ class FactsRequest(Struct, frozen=True):
     verify: bool = False
     probe_system_runtimes: bool = False
     name: str = ""
+
+
+class TrustFacts(Struct, frozen=True, kw_only=True):
+    """Whom a board trusts. keys, revoked: fingerprints; required: releases must be signed by one of `keys`
+
+    system: its administrator keeps it, where the user that logs in cannot write; allow_unsigned: that administrator's policy
+    device, labels: who the board was told that it is; clock, floor: seconds since 1970, and what has passed for sure
+    """
+
+    keys: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
+    required: bool = False
+    system: bool = False
+    allow_unsigned: bool = False
+    device: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    clock: int = 0
+    floor: int = 0
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -94,6 +121,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     system_runtimes: dict[RuntimeName, str] = field(default_factory=dict)
     blobs: tuple[BlobState, ...] = ()
     conditions: Conditions = field(default_factory=Conditions)
+    trust: TrustFacts = field(default_factory=TrustFacts)
 
     def platform(self) -> Platform:
         """What decides which wheels fit: a 32-bit Python below a 64-bit kernel needs those of the 32-bit machine."""
@@ -178,7 +206,10 @@ class SelftestResult(Struct, frozen=True, kw_only=True):
 
 
 class InstallRequest(Struct, frozen=True, kw_only=True):
-    """release: the bundle's digest; manifest: the digest of its blob; variant: what `current/NAME` will mean."""
+    """release: the bundle's digest; manifest: the digest of its blob; variant: what `current/NAME` will mean
+
+    record, signature: a release record as it was signed, and the armored SSHSIG over it; empty for none
+    """
 
     name: str
     version: str
@@ -187,13 +218,31 @@ class InstallRequest(Struct, frozen=True, kw_only=True):
     variant: str
     variants: tuple[str, ...]
     runtimes: tuple[RuntimeUse, ...]
-    signed: bool
+    record: str = ""
+    signature: str = ""
+    downgrade: bool = False
     selftest_seconds: float = 120.0
     who: str = ""
 
 
-class InstallReply(Struct, frozen=True):
+class InstallReply(Struct, frozen=True, kw_only=True):
+    """assurance, key, checked_by, expires: as in `InstalledRelease`"""
+
     selftests: tuple[SelftestResult, ...]
+    assurance: Assurance = "unsigned"
+    key: str = ""
+    checked_by: str = ""
+    expires: str = ""
+
+
+class TrustRequest(Struct, frozen=True, kw_only=True):
+    """Tell a board whom to trust and who it is. keys: lines of `.pub` files; revoke: fingerprints; labels: `key=value`"""
+
+    device: str
+    labels: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    revoke: tuple[str, ...] = ()
+    who: str = ""
 
 
 class SelftestRequest(Struct, frozen=True, kw_only=True):

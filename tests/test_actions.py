@@ -24,12 +24,14 @@ from edgepack.actions import (
     ToResolve,
     Wish,
 )
+from edgepack.admission import Offer
 from edgepack.errors import GateError, InputError, TrustError
 from edgepack.lock import RuntimeLock, Wheel
 from edgepack.manifest import SCHEMA, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
 from edgepack.model import Signature
 from edgepack.profile import Budget, RuntimeRange
 from edgepack.protocol import BlobState, Facts, InstalledRelease
+from edgepack.record import ReleaseRecord
 from edgepack.variant import Parity
 
 
@@ -90,6 +92,15 @@ def installed(version: str = "1.1.0", **changes: Any) -> InstalledRelease:
     return structs.replace(plain, **changes)
 
 
+def offer(content: Content, signer: str = "SHA256:k", **changes: Any) -> Offer:
+    record = ReleaseRecord(
+        bundle=content.digest, manifest=content.manifest_digest, name="kws", version=content.manifest.version, profile="rpi4",
+        issued="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+    record = structs.replace(record, **changes)
+    return Offer(record=record, signed=record.encode().decode(), signature="…", signer=signer)
+
+
 def test_an_active_release_whose_files_hold_is_a_no_op_with_a_reason() -> None:
     found = actions.check_board(content(), wish(), facts(releases=(installed(),), highest={"kws": "9.0.0"}))
     assert isinstance(found, NoOp) and "already active" in found.reason
@@ -132,7 +143,7 @@ def test_what_may_be_pushed_to_whom() -> None:
     actions.check_bundle(content(), wish())
     with pytest.raises(TrustError, match="not signed"):
         actions.check_bundle(content(), wish(allow_unsigned=False))
-    actions.check_bundle(structs.replace(content(), signed=True), wish(allow_unsigned=False))
+    actions.check_bundle(structs.replace(content(), offers=(offer(content()),)), wish(allow_unsigned=False))
     with pytest.raises(InputError, match="rpi4"):
         actions.check_bundle(content(), wish(profiles=("rpi5",)))
     actions.check_bundle(content(), wish(profiles=("mine", "rpi4")))

@@ -3,7 +3,7 @@
 What goes wrong on one board is that board's result; the others go on.
 """
 
-from edgepack.delivery.asking import check, enrol, rollback, status
+from edgepack.delivery.asking import check, enrol, entrust, rollback, status
 from edgepack.delivery.pushing import push
 from edgepack.delivery.results import CheckResult, Failure, PushResult, ReleaseStatus, RollbackResult, TargetStatus
 
@@ -16,6 +16,7 @@ __all__ = [
     "TargetStatus",
     "check",
     "enrol",
+    "entrust",
     "push",
     "rollback",
     "status",

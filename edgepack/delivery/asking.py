@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from edgepack import catalog
+from msgspec import structs
+
+from edgepack import catalog, record
 from edgepack.delivery import desired
 from edgepack.delivery.desired import Desired
 from edgepack.delivery.parallel import each
@@ -28,8 +31,11 @@ from edgepack.protocol import (
     RollbackReply,
     RollbackRequest,
     StatusReply,
+    TrustFacts,
+    TrustRequest,
 )
 from edgepack.remote import Bastions, Session, connect, fingerprint
+from edgepack.sshsig import PublicKey
 from edgepack.target import Target
 
 R = TypeVar("R")
@@ -106,6 +112,22 @@ def enrol(target: Target, expected: str = "") -> str:
     return found
 
 
+def entrust(target: Target, host_key: str, keys: Sequence[PublicKey], revoked: Sequence[str]) -> TrustFacts:
+    """Tell a board, by the host key that was just enrolled, whose signatures to trust, and which target it is.
+
+    revoked: fingerprints that it trusts never again. Raises TrustError where its administrator keeps its trust, BoardError.
+    """
+    request = TrustRequest(
+        device=target.name,
+        labels=tuple(f"{key}={value}" for key, value in sorted(target.labels.items())),
+        keys=tuple(key.line for key in keys),
+        revoke=tuple(revoked),
+        who=who(),
+    )
+    with Bastions() as bastions, connect(structs.replace(target, host_key=host_key), bastions=bastions) as session:
+        return session.call("trust", request, TrustFacts, FACTS_SECONDS)
+
+
 def _ask(
     targets: Sequence[Target],
     title: str,
@@ -144,6 +166,10 @@ def _release(name: str, found: Sequence[InstalledRelease], wanted: Desired | Non
         desired=goal,
         confirmed=active.confirmed,
         variant=active.default,
-        signed=active.signed,
+        assurance=active.assurance,
+        key=active.key,
+        checked_by=active.checked_by,
+        expires=active.expires,
+        expired=bool(active.expires) and time.time() > record.seconds(active.expires),
         kept=kept,
     )

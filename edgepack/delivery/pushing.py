@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec import structs
 
-from edgepack import actions, catalog, digest
+from edgepack import actions, catalog, digest, signing
 from edgepack.actions import Activate, Content, FromLock, Install, Provide, Provider, Send, Wish
+from edgepack.admission import Policy
 from edgepack.delivery import desired
 from edgepack.delivery.desired import Desired
 from edgepack.delivery.parallel import each
@@ -52,6 +53,7 @@ class Course:
 
     sent: int = 0
     notes: list[str] = field(default_factory=list)
+    ready: InstallReply | None = None
     reply: ActivateReply | None = None
 
 
@@ -76,14 +78,16 @@ def push(
         manifest=bundle.manifest,
         manifest_digest=digest.of_bytes(bundle.manifest_bytes),
         manifest_size=len(bundle.manifest_bytes),
+        offers=signing.offers(bundle),
     )
+    policy = signing.own_policy()
     locks = Locks(bundle.locks)
     with Bastions() as bastions:
 
         def one(target: Target, own: Progress) -> PushResult:
             start = time.monotonic()
             try:
-                wish = _wish(target, allow_unsigned, downgrade, tuple(variants))
+                wish = _wish(target, policy, allow_unsigned, downgrade, tuple(variants))
                 actions.check_bundle(content, wish)
                 with connect(target, bastions=bastions) as session:
                     result = _push(Job(bundle, content, wish, locks, own), session, dry_run)
@@ -99,7 +103,7 @@ def push(
         return each(targets, f"pushing {content.manifest.name} {content.manifest.version}", one, progress)
 
 
-def _wish(target: Target, allow_unsigned: bool, downgrade: bool, variants: tuple[str, ...]) -> Wish:
+def _wish(target: Target, policy: Policy, allow_unsigned: bool, downgrade: bool, variants: tuple[str, ...]) -> Wish:
     (own,) = catalog.load_profiles((target.profile,))
     return Wish(
         target=target.name,
@@ -112,6 +116,9 @@ def _wish(target: Target, allow_unsigned: bool, downgrade: bool, variants: tuple
         health=target.health,
         restart=target.restart,
         who=who(),
+        labels=target.labels,
+        policy=policy,
+        clock=int(time.time()),
     )
 
 
@@ -133,7 +140,7 @@ def _push(job: Job, session: Session, dry_run: bool) -> PushResult:
     nothing = actions.check_board(content, job.wish, facts)
     if nothing is not None:
         _remember(job, dry_run)
-        return structs.replace(result, reason=nothing.reason)
+        return structs.replace(result, reason=nothing.reason, **_known(content, facts))
     chosen, providers = choose(manifest, job.wish.variants, facts, job.locks, job.progress)
     facts = _with_wheels(session, facts, providers)
     plan = actions.plan_push(content, job.wish, facts, chosen, providers)
@@ -148,13 +155,15 @@ def _push(job: Job, session: Session, dry_run: bool) -> PushResult:
             continue
         with job.progress.step(str(action)):
             _act(session, action, course)
-    assert course.reply is not None, "a plan ends with an activation"
+    assert course.reply and course.ready, "a plan installs, and ends with an activation"
     return structs.replace(
         result,
         outcome=course.reply.outcome,
         previous=course.reply.previous,
         variant=chosen.id,
         bytes_sent=course.sent,
+        assurance=course.ready.assurance,
+        key=course.ready.key,
         reason="; ".join(note for note in (*course.notes, course.reply.reason) if note),
     )
 
@@ -163,6 +172,24 @@ def _remember(job: Job, dry_run: bool) -> None:
     manifest = job.content.manifest
     if not dry_run:
         desired.write(job.wish.target, manifest.name, Desired(manifest.version, job.content.digest))
+
+
+def _known(content: Content, facts: Facts) -> dict[str, str]:
+    """assurance and key of the release that is there already."""
+    found = next(one for one in facts.releases if one.digest == content.digest and one.active)
+    return {"assurance": found.assurance, "key": found.key}
+
+
+def _trusted(ready: InstallReply) -> str:
+    match ready.assurance:
+        case "signed":
+            return f"signed by {ready.key}, checked there by {ready.checked_by}"
+        case "digests-only":
+            return f"signed by {ready.key}, whom the board was not told to trust: only digests were checked"
+        case "unsigned":
+            return "unsigned"
+        case _:
+            assert_never(ready.assurance)
 
 
 def _with_wheels(session: Session, facts: Facts, providers: dict[RuntimeName, Provider]) -> Facts:
@@ -183,8 +210,9 @@ def _act(session: Session, action: Provide | Install | Activate, course: Course)
                 course.notes.append(f"{request.runtime} {ready.version} was set up")
         case Install(request):
             patience = 60.0 + request.selftest_seconds * len(request.variants)
-            tests = session.call("install", request, InstallReply, patience).selftests
-            course.notes.append(f"self-test passed: {', '.join(test.variant for test in tests)}")
+            course.ready = session.call("install", request, InstallReply, patience)
+            course.notes.append(f"self-test passed: {', '.join(test.variant for test in course.ready.selftests)}")
+            course.notes.append(_trusted(course.ready))
         case Activate(request):
             course.reply = session.call("activate", request, ActivateReply, _SWITCH_SECONDS)
         case _:

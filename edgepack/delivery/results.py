@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from edgepack.errors import EdgepackError
-from edgepack.protocol import Facts
+from edgepack.protocol import Assurance, Facts
 
 
 class Failure(Struct, frozen=True):
@@ -31,6 +31,7 @@ def failure(error: EdgepackError) -> Failure:
 
 class PushResult(Struct, frozen=True, kw_only=True):
     """release, previous: digests of bundles; bytes_sent: over the link; variant: what `current/NAME` means on that board
+    assurance, key: how the board knows the release, and by whose signature; empty where it did not come to that
 
     outcome `planned` is a dry run's; `rolled-back` means that the health check failed and the release before is active again
     """
@@ -42,6 +43,8 @@ class PushResult(Struct, frozen=True, kw_only=True):
     variant: str = ""
     bytes_sent: int = 0
     seconds: float = 0.0
+    assurance: Assurance | Literal[""] = ""
+    key: str = ""
     reason: str = ""
     error: Failure | None = None
 
@@ -77,6 +80,8 @@ class ReleaseStatus(Struct, frozen=True, kw_only=True):
     """One name on a board. digest: of the active release, empty where there is none; desired: what was pushed there last
 
     verified: every file of it hashed on the board just now; confirmed: its health was checked after it was activated
+    assurance, key, checked_by: what the check of its signature came to on the board, by which key, by what
+    expires: until when that signature may be used to install it, empty for ever; expired: that is over
     """
 
     name: str
@@ -87,7 +92,11 @@ class ReleaseStatus(Struct, frozen=True, kw_only=True):
     desired: str
     confirmed: bool = True
     variant: str = ""
-    signed: bool = False
+    assurance: Assurance = "unsigned"
+    key: str = ""
+    checked_by: str = ""
+    expires: str = ""
+    expired: bool = False
     kept: tuple[str, ...] = ()
 
 

@@ -24,6 +24,7 @@ from .requests import (
     RollbackRequest,
     RuntimeRequest,
     SelftestRequest,
+    TrustRequest,
     decode,
 )
 
@@ -76,6 +77,10 @@ def answer(verb: str, root: str, stream: Stream) -> Dict[str, Any]:
         return _selftest(verb, root, raw)
     if verb == "status":
         return _status(root)
+    if verb == "trust":
+        from . import trust
+
+        return trust.enrol(root, decode(TrustRequest, raw))
     if verb == "bench":
         from . import bench
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Tuple
 
-from . import collect, facts, journal, release, store
+from . import collect, facts, journal, release, store, trust
+from .admission import version_key
 from .faults import Fault
 from .requests import ActivateRequest, RemoveRequest, RollbackRequest
 from .store import Line
@@ -18,8 +18,8 @@ _OUTPUT = 2000
 def activate(root: str, request: ActivateRequest) -> Dict[str, Any]:
     """Point `current/NAME` to a release that is ready; back again when the health command fails.
 
-    Raises Fault on a file system without links, when the active release is no longer `expected`, for a version below the
-    highest ever active (unless `downgrade`), and where a file of the release changed.
+    Raises Fault on a file system without links, when the active release is no longer `expected`, where the release's signature
+    or its record forbids it (for one a version below the highest ever active), and where a file of the release changed.
     """
     with store.locked(root, "activate"):
         line = store.read_lines(root).get(request.name, Line())
@@ -100,15 +100,6 @@ def remove(root: str, request: RemoveRequest) -> Dict[str, Any]:
     return {"removed": gone}
 
 
-def version_key(version: str) -> Tuple[Tuple[int, ...], int, List[Tuple[int, int, str]]]:
-    """Precedence of semantic versions (semver.org 2.0.0, section 11); what is no version sorts first."""
-    plain = version.partition("+")[0]
-    core, _, pre = plain.partition("-")
-    numbers = tuple(int(part) for part in core.split(".")) if re.fullmatch(r"\d+(\.\d+)*", core) else ()
-    parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in pre.split(".")] if pre else []
-    return numbers, 0 if pre else 1, parts
-
-
 def _checked(root: str, request: ActivateRequest, line: Line, before: str) -> release.Record:
     """The record of the release that may be activated."""
     if before not in (request.expected, request.release):
@@ -119,13 +110,7 @@ def _checked(root: str, request: ActivateRequest, line: Line, before: str) -> re
             advice="somebody else pushed to this board; look at edgepack status, then push again",
         )
     record = release.require(root, request.name, request.release)
-    if version_key(record.version) < version_key(line.highest) and not request.downgrade:
-        raise Fault(
-            "gate",
-            f"{request.name} {record.version} is older than {line.highest}, which this board has already run",
-            expected=f"a version of at least {line.highest}",
-            advice="edgepack rollback goes back to the release before; --downgrade pushes an older version on purpose",
-        )
+    trust.admit(root, record.subject, record.record, record.signature, line.highest, request.downgrade)
     facts.ensure_links(root)
     _ensure_whole(root, record)
     return record

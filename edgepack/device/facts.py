@@ -9,7 +9,7 @@ import struct
 import sys
 from typing import Any, Dict, List, Optional
 
-from . import conditions, receive, release, runtime, store
+from . import conditions, receive, release, runtime, store, trust
 from .faults import Fault
 from .requests import FactsRequest
 
@@ -48,6 +48,7 @@ def facts(root: str, request: FactsRequest) -> Dict[str, Any]:
         "runtimes": runtime.ready(root),
         "system_runtimes": dict(runtime.system()) if request.probe_system_runtimes else {},
         "conditions": conditions.read(),
+        "trust": trust.state(root),
         "blobs": receive.states(root, request.blobs, damaged),
     }
 
@@ -73,7 +74,11 @@ def releases_of(root: str, name: str, verify: bool) -> List[Dict[str, Any]]:
                 "variants": record.variants,
                 "runtimes": record.runtimes,
                 "profile": record.profile,
-                "signed": record.signed,
+                "assurance": record.assurance,
+                "key": record.key,
+                "checked_by": record.checked_by,
+                "expires": record.expires,
+                "record": store.hash_text(record.record) if record.record else "",
             }
         )
     return found

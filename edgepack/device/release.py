@@ -6,18 +6,22 @@ import json
 import os
 import pkgutil
 import shutil
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from . import journal, runtime, selftest, store
+from . import journal, runtime, selftest, store, trust
+from .admission import Subject
 from .faults import Fault
 from .requests import InstallRequest, check
+
+SCHEMA = "edgepack.installed/1"
 
 
 class Record(NamedTuple):
     """release.json.
 
     digest: the bundle's; manifest: of manifest.json; variant: the one that `current/NAME` means; variants: all that are here;
-    runtimes: RUNTIME to its key
+    runtimes: RUNTIME to its key; assurance, key, checked_by, expires: what the check of its signature came to
+    record, signature: the release record as it was signed, and the armored SSHSIG over it
     """
 
     name: str
@@ -25,10 +29,19 @@ class Record(NamedTuple):
     digest: str
     manifest: str
     profile: str
-    signed: bool
     variant: str
     variants: List[str]
     runtimes: Dict[str, str]
+    assurance: str = "unsigned"
+    key: str = ""
+    checked_by: str = ""
+    expires: str = ""
+    record: str = ""
+    signature: str = ""
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.digest, self.manifest, self.name, self.version, self.profile)
 
 
 class Variant(NamedTuple):
@@ -42,27 +55,41 @@ class Variant(NamedTuple):
 def install(root: str, request: InstallRequest) -> Dict[str, Any]:
     """Make a release ready to be activated: its files in place and hashed, its golden samples run in the real runtime.
 
-    Raises Fault where a blob is missing or broken, the manifest is not the request's, or an answer is wrong.
+    Raises Fault where a blob is missing or broken, the manifest is not the request's, this board does not trust it, or an answer
+    is wrong. Nothing of a release is run before its signature was checked.
     """
     with store.locked(root, "install"):
         manifest = read_manifest(store.blob_path(root, request.manifest), request.manifest)
         if (manifest["name"], manifest["version"]) != (request.name, request.version):
             raise Fault("trust", f"the manifest is of {manifest['name']} {manifest['version']}", expected=request.name)
+        request, admitted = _admit(root, request, str(manifest["profile"]["name"]))
         variants = [variant(manifest, id) for id in request.variants]
         keys = {use.runtime: use.key for use in request.runtimes}
         _place(root, request, variants)
         folder = store.release_folder(root, request.name, request.release)
         results = selftest.run(root, folder, variants, keys, request.selftest_seconds)
-        record = _record(root, request, manifest, keys)
-        store.write_json(os.path.join(folder, "release.json"), {"schema": "edgepack.release/1", **record._asdict()})
-        journal.append(root, "install", who=request.who, release=request.release, verdict="ready")
-    return {"selftests": results}
+        record = _record(root, request, manifest, keys, admitted)
+        store.write_json(os.path.join(folder, "release.json"), {"schema": SCHEMA, **record._asdict()})
+        trusted = f"{admitted.assurance} {admitted.key}".strip()
+        journal.append(root, "install", who=request.who, release=request.release, verdict="ready", trust=trusted)
+    return {"selftests": results, **admitted._asdict()}
+
+
+def _admit(root: str, request: InstallRequest, profile: str) -> Tuple[InstallRequest, trust.Admission]:
+    """The request with the signature that counts: the one it brings, or else the one that the board already has."""
+    if not request.record:
+        before = read(root, request.name, request.release)
+        if before is not None:
+            request = request._replace(record=before.record, signature=before.signature)
+    subject = Subject(request.release, request.manifest, request.name, request.version, profile)
+    highest = store.read_lines(root).get(request.name, store.Line()).highest
+    return request, trust.admit(root, subject, request.record, request.signature, highest, request.downgrade)
 
 
 def read(root: str, name: str, digest: str) -> Optional[Record]:
     """A release that is ready, or None."""
     raw = store.read_json(os.path.join(store.release_folder(root, name, digest), "release.json"))
-    return None if raw is None else Record(**{field: raw[field] for field in Record._fields})
+    return None if raw is None else Record(**{field: raw[field] for field in Record._fields if field in raw})
 
 
 def require(root: str, name: str, digest: str) -> Record:
@@ -127,7 +154,9 @@ def intact(root: str, record: Record, thorough: bool) -> bool:
         return False
 
 
-def _record(root: str, request: InstallRequest, manifest: Dict[str, Any], keys: Dict[str, str]) -> Record:
+def _record(
+    root: str, request: InstallRequest, manifest: Dict[str, Any], keys: Dict[str, str], admitted: trust.Admission
+) -> Record:
     before = read(root, request.name, request.release)
     variants = sorted(set(request.variants) | set(before.variants if before else ()))
     profile = str(manifest["profile"]["name"])
@@ -138,10 +167,15 @@ def _record(root: str, request: InstallRequest, manifest: Dict[str, Any], keys: 
         digest=request.release,
         manifest=request.manifest,
         profile=profile,
-        signed=request.signed,
         variant=request.variant,
         variants=variants,
         runtimes=runtimes,
+        assurance=admitted.assurance,
+        key=admitted.key,
+        checked_by=admitted.checked_by,
+        expires=admitted.expires,
+        record=request.record,
+        signature=request.signature,
     )
 
 

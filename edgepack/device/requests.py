@@ -58,7 +58,9 @@ class InstallRequest(NamedTuple):
     variant: str
     variants: Tuple[str, ...]
     runtimes: Tuple[RuntimeUse, ...]
-    signed: bool
+    record: str = ""
+    signature: str = ""
+    downgrade: bool = False
     selftest_seconds: float = 120.0
     who: str = ""
 
@@ -97,6 +99,14 @@ class RemoveRequest(NamedTuple):
     who: str = ""
 
 
+class TrustRequest(NamedTuple):
+    device: str
+    labels: Tuple[str, ...] = ()
+    keys: Tuple[str, ...] = ()
+    revoke: Tuple[str, ...] = ()
+    who: str = ""
+
+
 _PARTS: Dict[str, Any] = {
     "Tuple[BlobPart, ...]": BlobPart,
     "Tuple[WheelBlob, ...]": WheelBlob,
@@ -107,6 +117,7 @@ _CHECKED = {
     "digest": "digest",
     "manifest": "digest",
     "name": "name",
+    "device": "name",
     "key": "key",
     "release": "digest",
     "expected": "digest",

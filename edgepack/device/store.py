@@ -9,9 +9,11 @@
         manifest.json                  the bundle's manifest, byte for byte
         VARIANT                        model files, links to blobs
         run.py                         for applications
-        release.json                   {"schema", "name", "version", "digest", "profile", "signed", "variant", "variants",
-                                        "runtimes": {RUNTIME: KEY}}: written after the self-test passed, so it counts
+        release.json                   {"schema", "name", "version", "digest", "profile", "variant", "variants",
+                                        "runtimes": {RUNTIME: KEY}, "assurance", "key", "record", "signature", …}: written
+                                        after the signature was checked and the self-test passed, so it counts
       current/NAME                     → ../releases/NAME/HEX
+      trust/  clock.json               whom this board trusts, see trust.py
       state.json  log.jsonl  lock
 
 KEY is the HEX of the runtime lock's digest, or `system-RUNTIME`. Names that start with a dot are being written or removed.
@@ -84,6 +86,10 @@ def hash_file(path: str) -> str:
     with open(path, "rb") as file:
         update(hasher, file, None)
     return "sha256:" + hasher.hexdigest()
+
+
+def hash_text(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def ensure_intact(path: str, digest: str) -> None:

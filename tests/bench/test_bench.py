@@ -66,7 +66,7 @@ def agent(tmp_path: Path) -> Local:
     manifest = {"schema": "edgepack.manifest/1", "name": "sum", "variants": [variant]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     runtimes = {"onnxruntime": "system:onnxruntime"}
-    record = release.Record("sum", "1.0.0", REF.digest, digest, "rpi4", False, VARIANT, [VARIANT], runtimes)
+    record = release.Record("sum", "1.0.0", REF.digest, digest, "rpi4", VARIANT, [VARIANT], runtimes)
     (folder / "release.json").write_text(json.dumps(record._asdict()))
     blobs = local.root / "blobs/sha256"
     blobs.mkdir(parents=True)

@@ -42,7 +42,6 @@ def root(tmp_path: Path, affine_onnx: Path) -> Path:
         digest=RELEASE,
         manifest="",
         profile="rpi4",
-        signed=False,
         variant=VARIANT,
         variants=[VARIANT],
         runtimes={"onnxruntime": "system:onnxruntime"},
