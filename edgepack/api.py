@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgepack import delivery, measure, pipeline
+from edgepack import delivery, exchange, measure, pipeline
 from edgepack.bundle import Bundle
 from edgepack.delivery import PushResult, RollbackResult, TargetStatus
 from edgepack.pipeline import Result
@@ -30,7 +30,8 @@ def build(
     source: a model file, a SavedModel folder, `file.py:callable`, or a folder with an edgepack.toml; tables: what its
     edgepack.toml would hold, e.g. `name="kws", data={"calibration": "x.npz"}`. Raises InputError, GateError, UsageError.
     """
-    return pipeline.build(pipeline.request(str(source), profiles, tables), Path(out), progress)
+    named = exchange.source_of(str(source), progress)
+    return pipeline.build(pipeline.request(named, profiles, tables), Path(out), progress)
 
 
 def push(

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from edgepack.cli import benching, boards, building, bundles, delivering, demo, profiles, targets
+from edgepack.cli import (
+    benching,
+    boards,
+    building,
+    bundles,
+    delivering,
+    demo,
+    exchanging,
+    profiles,
+    storing,
+    targets,
+    trusting,
+)
 
 app = typer.Typer(
     help="From a trained model to a measured bundle that runs on a fleet of boards.",
@@ -18,13 +30,22 @@ app = typer.Typer(
 app.command("plan")(building.plan)
 app.command("build")(building.build)
 app.command("inspect")(bundles.inspect)
-app.command("verify")(bundles.verify)
+app.command("sign")(trusting.sign)
+app.command("verify")(trusting.verify)
 app.command("push")(delivering.push)
 app.command("bench")(benching.bench)
 app.command("compare")(benching.compare)
 app.command("rollback")(delivering.rollback)
 app.command("status")(delivering.status)
+app.command("publish")(exchanging.publish)
+app.command("fetch")(exchanging.fetch)
+app.command("add")(storing.add)
+app.command("list")(storing.list_)
+app.command("show")(storing.show)
+app.command("history")(storing.history)
+app.command("gc")(storing.gc)
 app.add_typer(targets.app, name="target")
+app.add_typer(trusting.app, name="trust")
 app.add_typer(profiles.app, name="profile")
 app.add_typer(boards.app, name="board")
 app.command("demo")(demo.demo)

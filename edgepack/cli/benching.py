@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli.bundles import BundlePath
+from edgepack.cli.bundles import Word, bundle_of
 from edgepack.cli.output import Json, print_json, print_table
 from edgepack.cli.targets import Inventory, Words
 
 
 def bench(
-    bundle: BundlePath,
+    bundle: Word,
     targets: Words,
     variant: Annotated[str, typer.Option(help="A variant of the bundle (default: the one that the board runs).")] = "",
     processes: Annotated[int, typer.Option(min=2, help="Fresh processes on the board.")] = 3,
@@ -27,14 +27,13 @@ def bench(
 ) -> None:
     """Measure a release on its boards. The verdict says whether the numbers can be trusted."""
     from edgepack import catalog, files, measure
-    from edgepack.bundle import open_bundle
     from edgepack.cli.progress import progress
     from edgepack.digest import canonical_json
     from edgepack.report import BenchProtocol
 
     protocol = BenchProtocol(processes=processes, samples=samples, warmup=warmup, threads=threads, seconds=seconds)
     found = catalog.find_targets(targets, inventory)
-    reports = measure.bench(open_bundle(bundle), found, protocol, variant, progress())
+    reports = measure.bench(bundle_of(bundle), found, protocol, variant, progress())
     for report in reports:
         if out is not None:
             files.replace(out / f"{report.run_context.target}.{report.variant}.json", canonical_json(report))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgepack.cli.output import Json, print_json, print_table
+from edgepack.cli.trusting import Downgrade, Expires, For, SignKey, seal
 
 if TYPE_CHECKING:
     from edgepack.pipeline import Result
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="A model file, a SavedModel folder, file.py:callable, or a folder with an edgepack.toml."
+        metavar="SOURCE",
+        help="A model file, a SavedModel folder, file.py:callable, a folder with an edgepack.toml, or HOST/REPOSITORY:TAG.",
     ),
 ]
 Profiles = Annotated[list[str] | None, typer.Option("--profile", "-p", help="A device profile (repeat for several).")]
@@ -57,11 +59,11 @@ def plan(
     json: Json = False,
 ) -> None:
     """What would be built, each value with its origin. Nothing is written."""
-    from edgepack import pipeline
+    from edgepack import exchange, pipeline
     from edgepack.cli.progress import progress
 
     flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
-    plans = pipeline.plan(pipeline.request(source, profile or (), flags), progress())
+    plans = pipeline.plan(pipeline.request(exchange.source_of(source, progress()), profile or (), flags), progress())
     if json:
         print_json({"plans": [_plan_document(each) for each in plans]})
         return
@@ -91,14 +93,24 @@ def build(
     inputs: Inputs = None,
     epochs: Epochs = None,
     seed: Seed = None,
+    sign_key: SignKey = None,
+    expires: Expires = "",
+    targets: For = None,
+    allows_downgrade_from: Downgrade = "",
     json: Json = False,
 ) -> None:
-    """Build, verify, score, select and pack: one bundle a profile."""
-    from edgepack import pipeline
+    """Build, verify, score, select, pack and sign: one bundle a profile."""
+    from edgepack import exchange, pipeline
     from edgepack.cli.progress import progress
 
+    sealing = seal(sign_key, expires, targets, allows_downgrade_from)
     flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
-    results = pipeline.build(pipeline.request(source, profile or (), flags), out, progress())
+    results = pipeline.build(
+        pipeline.request(exchange.source_of(source, progress()), profile or (), flags),
+        out,
+        progress(),
+        sealing.put_on if sealing else pipeline.bare,
+    )
     if json:
         print_json({"bundles": [bundle_document(result) for result in results]})
         return

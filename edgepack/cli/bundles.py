@@ -1,30 +1,47 @@
-"""`edgepack inspect` and `edgepack verify`."""
+"""`edgepack inspect`, and what BUNDLE means on the command line."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgepack.cli.output import Json, print_json, print_table
 
-BundlePath = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="An .edgepack file, or the same layout as a folder.")
+if TYPE_CHECKING:
+    from edgepack.bundle import Bundle
+
+Word = Annotated[
+    str,
+    typer.Argument(
+        metavar="BUNDLE",
+        help="An .edgepack file or its layout as a folder; NAME@VERSION of the local store; HOST/REPOSITORY:TAG of a registry.",
+    ),
 ]
 
 
-def inspect(bundle: BundlePath, json: Json = False) -> None:
-    """What a bundle is, what it needs to run, what it holds."""
-    from edgepack.bundle import open_bundle
+def bundle_of(word: str, *, plain_http: bool = False) -> Bundle:
+    """The bundle that a word on the command line means, fetched where it has to be."""
+    from edgepack import exchange
+    from edgepack.cli.progress import progress
 
-    opened = open_bundle(bundle)
+    return exchange.open_word(word, progress(), plain_http=plain_http)
+
+
+def inspect(bundle: Word, json: Json = False) -> None:
+    """What a bundle is, what it needs to run, what it holds."""
+    from edgepack import signing
+    from edgepack.cli.trusting import signatures, summary
+
+    opened = bundle_of(bundle)
     manifest = opened.manifest
     if json:
-        print_json({"path": str(bundle), "digest": opened.digest, "signed": False, "manifest": manifest})
+        found = signatures(opened, signing.own_policy())
+        document = {"path": str(opened.path), "digest": opened.digest, "signatures": found, "manifest": manifest}
+        print_json({**document, "signed": bool(found)})
         return
     print_table(
-        f"{manifest.name} {manifest.version} for {manifest.profile.name}, unsigned",
+        f"{manifest.name} {manifest.version} for {manifest.profile.name}, {summary(opened, signing.own_policy())}",
         ("", ""),
         [
             ("digest", opened.digest),
@@ -52,15 +69,3 @@ def inspect(bundle: BundlePath, json: Json = False) -> None:
         for v in manifest.variants
     ]
     print_table("\nvariants (* default)", ("variant", "KB", "score", "SQNR dB", "digest"), rows)
-
-
-def verify(bundle: BundlePath, json: Json = False) -> None:
-    """Check every digest of a bundle. Exit 6 where one does not hold."""
-    from edgepack.bundle import open_bundle
-
-    opened = open_bundle(bundle)
-    opened.verify()
-    if json:
-        print_json({"path": str(bundle), "digest": opened.digest, "digests": "ok", "signed": False})
-    else:
-        print(f"{bundle}: every digest holds; unsigned")

@@ -7,13 +7,13 @@ from typing import Annotated, Protocol
 
 import typer
 
-from edgepack.cli.bundles import BundlePath
+from edgepack.cli.bundles import Word, bundle_of
 from edgepack.cli.output import Json, print_json, print_table
 from edgepack.cli.targets import Inventory, Words
 
 
 def push(
-    bundle: BundlePath,
+    bundle: Word,
     targets: Words,
     allow_unsigned: Annotated[
         bool, typer.Option("--allow-unsigned", help="Install a bundle that nobody signed.")
@@ -29,12 +29,11 @@ def push(
 ) -> None:
     """Install and activate a bundle. A no-op says why."""
     from edgepack import catalog, delivery
-    from edgepack.bundle import open_bundle
     from edgepack.cli.progress import progress
 
     found = catalog.find_targets(targets, inventory)
     results = delivery.push(
-        open_bundle(bundle),
+        bundle_of(bundle),
         found,
         allow_unsigned=allow_unsigned,
         downgrade=downgrade,
@@ -52,11 +51,12 @@ def push(
                 r.previous or "–",
                 f"{r.bytes_sent / 1e6:.2f}",
                 f"{r.seconds:.2f}",
+                r.assurance or "–",
                 r.reason,
             )
             for r in results
         ]
-        print_table("", ("target", "outcome", "release", "before", "MB sent", "s", "reason"), rows)
+        print_table("", ("target", "outcome", "release", "before", "MB sent", "s", "trust", "reason"), rows)
     exit_with(results)
 
 
@@ -72,7 +72,7 @@ def status(targets: Words, inventory: Inventory = None, json: Json = False) -> N
         rows = []
         for state in states:
             if not state.reachable:
-                rows.append((state.target, "unreachable", "", "", state.reason))
+                rows.append((state.target, "unreachable", "", "", state.reason, ""))
             for r in state.releases:
                 rows.append(
                     (
@@ -81,9 +81,10 @@ def status(targets: Words, inventory: Inventory = None, json: Json = False) -> N
                         r.digest[:19],
                         "active" if r.active else "",
                         "files hold" if r.verified else "FILES DIFFER",
+                        f"{r.assurance}{', expired' if r.expired else ''}",
                     )
                 )
-        print_table("", ("target", "release", "digest", "", "state"), rows)
+        print_table("", ("target", "release", "digest", "", "state", "trust"), rows)
     exit_with(states)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -13,8 +14,10 @@ from edgepack.digest import Digest
 from edgepack.errors import InputError, TrustError, UsageError
 from edgepack.ports import Progress
 from edgepack.references import InRegistry
-from edgepack.registry import Registry
 from edgepack.store import Entry, Staging
+
+if TYPE_CHECKING:
+    from edgepack.registry import Registry
 
 
 class Published(Struct, frozen=True, kw_only=True):

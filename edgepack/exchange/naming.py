@@ -43,6 +43,21 @@ def _open_file(path: Path, word: str) -> Bundle:
         raise
 
 
+def source_of(word: str, progress: Progress) -> str:
+    """What to build from: `word` as it is, or the file of the model that it names in a registry.
+
+    `HOST/REPOSITORY:TAG`, or with `#VARIANT` one of several. Raises as `fetch_model`.
+    """
+    named, _, variant = word.partition("#")
+    if not named.startswith("oci://") and (Path(word).exists() or Path(word.partition(":")[0]).exists()):
+        return word
+    match references.parse(named):
+        case InRegistry() as remote:
+            return str(fetch_model(remote, variant, progress))
+        case _:
+            return word
+
+
 def fetch_model(of: InRegistry, variant: str, progress: Progress) -> Path:
     """A model file out of a registry, as a source to build from, kept by digest.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack import plan as plans
-from edgepack import select
+from edgepack import select, store
 from edgepack.bundle import Bundle
 from edgepack.errors import GateError, InputError
 from edgepack.pipeline.make import Made, Workshop
@@ -18,6 +19,8 @@ from edgepack.ports import Progress
 from edgepack.variant import Built, Failed, Judged
 
 __all__ = ["Request", "Result", "build", "plan", "request"]
+
+Seal = Callable[[Bundle], Bundle]
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,23 @@ class Result:
     default: str
 
 
+def bare(bundle: Bundle) -> Bundle:
+    """No seal: the bundle as it was packed."""
+    return bundle
+
+
 def plan(wanted: Request, progress: Progress) -> tuple[Plan, ...]:
     """What would be built, one plan a profile. Nothing is written."""
     return _plans(wanted, prepare(wanted, progress))
 
 
-def build(wanted: Request, out: Path, progress: Progress) -> tuple[Result, ...]:
-    """Build one bundle a profile into `out`.
+def build(wanted: Request, out: Path, progress: Progress, seal: Seal = bare) -> tuple[Result, ...]:
+    """Build one bundle a profile into `out`, and keep it in the local store. seal: what signs it, where it is to be signed.
 
     Raises InputError where the source or the data is wrong or no variant could be made, GateError where none met the budget.
     """
     inputs = prepare(wanted, progress)
-    return tuple(_build(each, wanted, inputs, out, progress) for each in _plans(wanted, inputs))
+    return tuple(_build(each, wanted, inputs, out, progress, seal) for each in _plans(wanted, inputs))
 
 
 def _plans(wanted: Request, inputs: Inputs) -> tuple[Plan, ...]:
@@ -54,7 +62,7 @@ def _plans(wanted: Request, inputs: Inputs) -> tuple[Plan, ...]:
     )
 
 
-def _build(plan: Plan, wanted: Request, inputs: Inputs, out: Path, progress: Progress) -> Result:
+def _build(plan: Plan, wanted: Request, inputs: Inputs, out: Path, progress: Progress, seal: Seal) -> Result:
     for skipped in plan.skipped:
         progress.warn(f"{plan.profile.name}: no {skipped.what}: {skipped.reason}")
     workshop = Workshop(plan, inputs, progress)
@@ -68,7 +76,8 @@ def _build(plan: Plan, wanted: Request, inputs: Inputs, out: Path, progress: Pro
     front = {judged.built.id for judged in selection.judged if judged.status != "rejected"}
     kept = [each for each in made if isinstance(each, Made) and each.variant.id in front]
     with progress.step(f"pack {plan.name} {plan.version} for {plan.profile.name}"):
-        packed = pack(plan, inputs, wanted.project, kept, selection.default, out, progress)
+        packed = seal(pack(plan, inputs, wanted.project, kept, selection.default, out, progress))
+        store.add(packed, "build")
     baseline = inputs.scored.baseline if inputs.scored else None
     return Result(packed, plan, baseline, inputs.size_bytes, selection.judged, selection.default)
 

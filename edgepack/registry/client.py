@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -15,7 +14,6 @@ from urllib3.response import BaseHTTPResponse
 from edgepack import digest
 from edgepack.digest import Digest
 from edgepack.errors import BoardError, InputError, TrustError
-from edgepack.references import InRegistry
 from edgepack.registry.transport import Transport
 
 _IMAGE = "application/vnd.oci.image.manifest.v1+json"
@@ -38,16 +36,6 @@ class _Referrers(Struct, frozen=True, rename="camel"):
     schema_version: int = 2
     media_type: str = _INDEX
     manifests: tuple[Referrer, ...] = ()
-
-
-@contextmanager
-def connect(reference: InRegistry, *, plain_http: bool = False, writing: bool = False) -> Iterator[Registry]:
-    """A registry's repository. Over https; over http to this machine, or with `plain_http`."""
-    transport = Transport(reference, plain_http or reference.loopback, writing)
-    try:
-        yield Registry(transport)
-    finally:
-        transport.close()
 
 
 class Registry:
