@@ -10,11 +10,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from edgepack import admission, digest, record, trust
 from edgepack import bundle as bundles
-from edgepack import digest, record, trust
-from edgepack.admission import Offer, Policy
+from edgepack.admission import Admitted, Evidence, Offer, Policy, Refused, Subject
 from edgepack.bundle import Bundle
-from edgepack.errors import InputError, UsageError
+from edgepack.errors import EdgepackError, InputError, UsageError
 from edgepack.names import check_version
 from edgepack.record import ReleaseRecord
 from edgepack.trust import Keyring, Signer
@@ -110,3 +110,41 @@ def own_policy(paths: Sequence[Path] = ()) -> Policy:
 
 def policy(keyring: Keyring) -> Policy:
     return Policy(trusted=keyring.trusted, revoked=keyring.revoked, required=bool(keyring.keys))
+
+
+def examine(bundle: Bundle, held_against: Policy, *, allow_unsigned: bool = False) -> Admitted:
+    """What is known of a bundle on this host, every byte of it read. No board is asked: to whom it is meant stays open.
+
+    Raises TrustError: a blob or a signature does not hold, or no key that `held_against` trusts signed it, unless that is
+    allowed or it trusts no key at all.
+    """
+    bundle.verify()
+    manifest = bundle.manifest
+    subject = Subject(
+        bundle=bundle.digest,
+        manifest=digest.of_bytes(bundle.manifest_bytes),
+        name=manifest.name,
+        version=manifest.version,
+        profile=manifest.profile.name,
+    )
+    verdicts: list[Admitted] = []
+    refusals: list[EdgepackError] = []
+    found: tuple[Offer | None, ...] = offers(bundle) or (None,)
+    for offer in found:
+        evidence = Evidence(
+            subject=subject,
+            record=offer.record if offer else None,
+            signer=offer.signer if offer else "",
+            trusted=held_against.trusted,
+            revoked=held_against.revoked,
+            allow_unsigned=allow_unsigned or not held_against.required,
+            clock=int(time.time()),
+        )
+        verdict = admission.judge(evidence)
+        if isinstance(verdict, Refused):
+            refusals.append(admission.explain(verdict.rule, evidence, str(bundle.path)))
+        else:
+            verdicts.append(verdict)
+    if not verdicts:
+        raise refusals[0]
+    return next((one for one in verdicts if one.assurance == "signed"), verdicts[0])

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgepack.cli.output import Json, print_json, print_table
+from edgepack.cli.trusting import TrustKeys
 
 if TYPE_CHECKING:
+    from edgepack.protocol import TrustFacts
     from edgepack.target import Target
 
 app = typer.Typer(help="Boards that can be reached.", no_args_is_help=True, rich_markup_mode=None)
@@ -69,8 +71,12 @@ def check(targets: Words, inventory: Inventory = None, json: Json = False) -> No
                     ("disk", f"{facts.disk_free // 1_000_000} MB free on {facts.filesystem}"),
                     (
                         "releases",
-                        ", ".join(f"{r.name} {r.version}{' *' if r.active else ''}" for r in facts.releases) or "none",
+                        ", ".join(
+                            f"{r.name} {r.version}{' *' if r.active else ''} ({r.assurance})" for r in facts.releases
+                        )
+                        or "none",
                     ),
+                    ("trusts", _trusts(facts.trust)),
                 ],
             )
     exit_with(checks)
@@ -82,19 +88,37 @@ def enrol(
     fingerprint: Annotated[
         str, typer.Option(help="The host key you expect, as SHA256:…; refused where it differs.")
     ] = "",
+    trust_key: TrustKeys = None,
     inventory: Inventory = None,
     json: Json = False,
 ) -> None:
-    """Pin a target's host key: what it shows now, or what you expect."""
-    from edgepack import catalog, delivery
+    """Pin a target's host key: what it shows now, or what you expect. With --trust-key, tell it whose bundles to take.
+
+    It also learns which target it is, and which keys were revoked here.
+    """
+    from edgepack import catalog, delivery, trust
 
     (target,) = catalog.find_targets([name], inventory)
+    keys = [key for path in trust_key or () for key in trust.read_keys(path)]
+    revoked = trust.load_keyring().revoked
     key = delivery.enrol(target, fingerprint)
     catalog.pin(target, key)
+    told = delivery.entrust(target, key, keys, revoked) if keys or revoked else None
     if json:
-        print_json({"target": target.name, "host_key": key})
-    else:
-        print(f"{target.name}: trusted from now on with host key {key}")
+        print_json({"target": target.name, "host_key": key, "trust": told})
+        return
+    print(f"{target.name}: trusted from now on with host key {key}")
+    if told is not None:
+        print(f"{target.name}: takes bundles signed by {', '.join(told.keys) or 'nobody'}")
+
+
+def _trusts(trust: TrustFacts) -> str:
+    """Whose bundles a board takes, in one line."""
+    if not trust.required:
+        return "nobody yet: it checks digests alone (edgepack target enrol NAME --trust-key PUB)"
+    where = "kept by its administrator" if trust.system else "enrolled"
+    loose = "; its policy lets unsigned bundles in" if trust.allow_unsigned else ""
+    return f"{', '.join(trust.keys) or 'nobody'} ({where}{loose})"
 
 
 def target_document(target: Target) -> dict[str, Any]:

@@ -108,6 +108,19 @@ def trust(key: PublicKey) -> Path:
     return path
 
 
+def distrust(fingerprint: str) -> None:
+    """Trust a key no more. Raises InputError where it is not trusted, or where its file holds others too."""
+    for path in sorted(own_folder().glob("*.pub")):
+        keys = read_keys(path)
+        if fingerprint not in {key.fingerprint for key in keys}:
+            continue
+        if len(keys) > 1:
+            raise InputError(f"{path} holds {len(keys)} keys", expected="one a file", advice=f"take it out of {path}")
+        path.unlink()
+        return
+    raise InputError(f"{fingerprint[:80]} is not trusted here", advice="edgepack trust list")
+
+
 def revoke(fingerprint: str) -> None:
     """Trust a key never again, wherever it is named. Raises InputError for what is no fingerprint."""
     if not _FINGERPRINT.fullmatch(fingerprint):
