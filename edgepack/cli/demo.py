@@ -65,6 +65,8 @@ def _announce(kind: str, obstacle: str | None) -> str:
 
 def _train(out: Path, progress: Progress) -> Path:
     """The demo project with trained weights. Trained once; a second run finds them."""
+    from edgepack.runtimes import foreign
+
     project = out / "digits"
     shutil.copytree(
         Path(__file__).parent.parent / "demo" / "digits",
@@ -76,6 +78,7 @@ def _train(out: Path, progress: Progress) -> Path:
     if not weights.exists():
         with progress.step("train a small convolutional net on scikit-learn's digits"):
             fresh = weights.with_suffix(".fresh")
+            foreign.set_environment()
             subprocess.run([sys.executable, "train.py", fresh.name], cwd=project, check=True)
             fresh.replace(weights)
     return project

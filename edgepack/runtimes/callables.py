@@ -91,6 +91,7 @@ def _import(file: Path) -> Any:
 @contextmanager
 def _user_code(reference: str, file: Path) -> Iterator[None]:
     folder = file.parent
+    foreign.set_environment()
     _forget_other_folders(folder)
     sys.path.insert(0, str(folder))
     try:

@@ -12,7 +12,8 @@ from typing import Any
 from edgepack.errors import EdgepackError, InexpressibleError, InputError, missing_extra
 from edgepack.quiet import quiet
 
-_QUIET_ENVIRONMENT = {
+_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin between small layers take 10 times as long on a machine with other work
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # its fused kernels change results in the last bits from one machine to the next
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -20,10 +21,15 @@ _QUIET_ENVIRONMENT = {
 }
 
 
+def set_environment() -> None:
+    """What frameworks read from the environment when they are imported, unless the user has set it."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 def import_framework(module: str, extra: str, purpose: str) -> Any:
     """The module, imported without its chatter. Raises UsageError naming the extra where it is not installed."""
-    for name, value in _QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     try:
         with quiet():
             return importlib.import_module(module)
