@@ -11,12 +11,15 @@ from typing import Literal
 from msgspec import Struct
 
 from edgepack import documents
+from edgepack.boards.layout import LayoutName
 from edgepack.errors import UsageError
 from edgepack.home import shipped
 
+Architecture = Literal["arm64", "armhf"]
+
 
 class Cpu(Struct, frozen=True, forbid_unknown_fields=True):
-    """One core as /proc/cpuinfo describes it."""
+    """One core as /proc/cpuinfo describes it. title: the `model name` that 32-bit kernels write"""
 
     name: str
     implementer: str
@@ -25,6 +28,7 @@ class Cpu(Struct, frozen=True, forbid_unknown_fields=True):
     revision: int
     bogomips: str
     features: tuple[str, ...]
+    title: str = ""
 
 
 class Frequency(Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +43,11 @@ class Thermal(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Device(Struct, frozen=True, forbid_unknown_fields=True):
-    """A device that can be emulated. qemu_cpu: QEMU's name of the core, which decides the instructions that exist"""
+    """A device that can be emulated. qemu_cpu: QEMU's name of the core, which decides the instructions that exist
+
+    architecture: Debian's name of it; layout: where its programs lie; port: of its SSH server where it is free, 0 for any
+    note: what the board does not show of the real device
+    """
 
     schema: Literal["edgepack.device/1"]
     model: str
@@ -51,6 +59,10 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True):
     cpu: Cpu
     frequency: Frequency
     thermal: Thermal
+    architecture: Architecture = "arm64"
+    layout: LayoutName = "debian"
+    port: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ def read(profile: str) -> Device:
     if not path.is_file():
         known = sorted(entry.stem for entry in folder.glob("*.toml"))
         raise UsageError(
-            f"profile {profile!r} cannot be emulated: edgepack ships no 64-bit device of that name",
+            f"profile {profile!r} cannot be emulated: edgepack ships no device of that name",
             expected=f"one of {', '.join(known)}",
             advice="--kind loopback, or another --profile",
         )
@@ -76,13 +88,15 @@ def read(profile: str) -> Device:
 
 
 def fake_files(device: Device) -> tuple[FakeFile, ...]:
-    """The files below /proc and /sys, as a Raspberry Pi's kernel writes them."""
+    """The files below /proc and /sys, as a Raspberry Pi's kernel, or Android's, writes them."""
     cores = range(device.cores)
     span = f"0-{device.cores - 1}"
     everywhere = [("possible", span), ("present", span), ("online", span), ("offline", ""), ("kernel_max", "255")]
     files = [FakeFile("proc/cpuinfo", _cpuinfo(device)), FakeFile("proc/meminfo", _meminfo(device.memory_mb * 1024))]
     files += [FakeFile(f"sys/devices/system/cpu/{name}", f"{text}\n") for name, text in everywhere]
     files += [file for core in cores for file in _core(device, core, span)]
+    if device.layout == "termux":  # Android shows an app neither its thermal zones nor its device tree
+        return tuple(files)
     zone = "sys/class/thermal/thermal_zone0"
     return (
         *files,
@@ -121,17 +135,22 @@ def _core(device: Device, core: int, span: str) -> tuple[FakeFile, ...]:
 
 
 def _cpuinfo(device: Device) -> str:
+    version = "7" if device.architecture == "armhf" else "8"
+    title = f"model name\t: {device.cpu.title}\n" if device.cpu.title else ""
     blocks = [
         f"processor\t: {core}\n"
+        f"{title}"
         f"BogoMIPS\t: {device.cpu.bogomips}\n"
         f"Features\t: {' '.join(device.cpu.features)}\n"
         f"CPU implementer\t: {device.cpu.implementer}\n"
-        "CPU architecture: 8\n"
+        f"CPU architecture: {version}\n"
         f"CPU variant\t: {device.cpu.variant}\n"
         f"CPU part\t: {device.cpu.part}\n"
         f"CPU revision\t: {device.cpu.revision}\n\n"
         for core in range(device.cores)
     ]
+    if device.layout == "termux":
+        return "".join(blocks) + f"Hardware\t: {device.hardware}\n"
     board = f"Hardware\t: {device.hardware}\nRevision\t: {device.revision}\nSerial\t\t: 10000000edge0000\n"
     return "".join(blocks) + board + f"Model\t\t: {device.model}\n"
 

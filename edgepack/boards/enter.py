@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgepack.boards import device, places
+from edgepack.boards import device, layout, places
+from edgepack.boards.device import Device
 from edgepack.boards.host import SSHD, must
 from edgepack.boards.launch import Room
 
@@ -25,8 +26,8 @@ STAGE = Path("/run/edgepack-board")
 _OVER_THE_HOSTS = ("passwd", "group", "shadow", "nsswitch.conf")
 
 
-def furnish(room: Room) -> str:
-    """Lay the board's root out below STAGE; QEMU's name of its CPU."""
+def furnish(room: Room) -> Device:
+    """Lay the board's root out below STAGE; the device that it stands for."""
     described = device.read(room.profile)
     STAGE.mkdir(exist_ok=True)
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -49,6 +50,10 @@ def furnish(room: Room) -> str:
         path.write_text(file.text)
     for name in ("cpuinfo", "meminfo"):
         _mount("--bind", STAGE / "fake/proc" / name, root / "proc" / name)
+    closed = STAGE / "fake" / "closed"
+    closed.touch(mode=0o000)
+    for name in layout.of(described.layout).hidden:
+        _mount("--bind", closed, root / "proc" / name)
     _mount("--bind", STAGE / "fake/sys", root / "sys")
     _mount("-o", "remount,ro,bind", root / "sys")
     _mount("--rbind", "/dev", root / "dev")
@@ -56,7 +61,7 @@ def furnish(room: Room) -> str:
     for name in _OVER_THE_HOSTS:
         if Path("/etc", name).exists():
             _mount("--bind", root / "etc" / name, f"/etc/{name}")
-    return described.qemu_cpu
+    return described
 
 
 def keys_in(room: Room) -> None:
@@ -70,13 +75,16 @@ def keys_in(room: Room) -> None:
     shutil.copyfile(folder / places.HOST_KEY, secret)
 
 
-def sshd(room: Room, qemu_cpu: str) -> list[str]:
-    """The command that serves the board."""
+def sshd(room: Room, described: Device) -> list[str]:
+    """The command that serves the board. Keys that its own user authorizes there count too, with their restrictions."""
+    place = layout.of(described.layout)
+    environment = (("QEMU_CPU", described.qemu_cpu), *place.environment)
+    own_keys = f"{STAGE}/root{place.home}/.ssh/authorized_keys"
     options = {
         "Port": str(room.port),
         "ListenAddress": "127.0.0.1",
         "HostKey": str(STAGE / places.HOST_KEY),
-        "AuthorizedKeysFile": str(STAGE / "authorized_keys"),
+        "AuthorizedKeysFile": f"{STAGE / 'authorized_keys'} {own_keys}",
         "AllowUsers": room.user,
         "PasswordAuthentication": "no",
         "KbdInteractiveAuthentication": "no",
@@ -89,7 +97,7 @@ def sshd(room: Room, qemu_cpu: str) -> list[str]:
         "MaxSessions": "100",
         "ChrootDirectory": str(STAGE / "root"),
         "Subsystem": "sftp internal-sftp",
-        "SetEnv": f"QEMU_CPU={qemu_cpu}",
+        "SetEnv": " ".join(f"{name}={value}" for name, value in environment),
     }
     return [str(SSHD), "-D", "-e", "-f", "/dev/null", *(f"-o{key}={value}" for key, value in options.items())]
 
@@ -100,10 +108,10 @@ def _mount(*words: str | Path) -> None:
 
 def main() -> None:
     room = msgspec.json.decode(sys.argv[1], type=Room)
-    qemu_cpu = furnish(room)
+    described = furnish(room)
     keys_in(room)
     socket.sethostname(room.name)
-    command = sshd(room, qemu_cpu)
+    command = sshd(room, described)
     os.execv(command[0], command)
 
 

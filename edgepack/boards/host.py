@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.boards.device import Architecture
 from edgepack.errors import BoardError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SSHD = Path("/usr/sbin/sshd")
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
-_INTERPRETER = "qemu-aarch64"
+_INTERPRETERS: dict[Architecture, str] = {"arm64": "qemu-aarch64", "armhf": "qemu-arm"}
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _ADMIN = 1 << 21  # CAP_SYS_ADMIN, capability.h
 
@@ -44,11 +45,35 @@ def can_host_emulated() -> str | None:
     return None
 
 
-def missing_packages() -> tuple[str, ...]:
+def can_host_machine() -> str | None:
+    """None where a machine board can be started here, else the one reason why not and what would change it."""
+    if sys.platform != "linux":
+        return f"a machine board needs Linux, this is {sys.platform}"
+    if (system := _system()) != "debian":
+        return f"a machine board is built from Debian's packages by a Debian machine's own apt, this is {system or 'unknown'}"
+    if os.geteuid() != 0:
+        return "a machine board needs root, to unpack a system as it is: run edgepack as root"
+    return None
+
+
+def prepare_machine(progress: Progress) -> None:
+    """Install QEMU and the tools that make a disk where they are missing. Raises BoardError where that fails."""
+    tools = {
+        "qemu-system-aarch64": ("qemu-system-arm", "ipxe-qemu"),
+        "qemu-img": ("qemu-utils",),
+        "mke2fs": ("e2fsprogs",),
+    }
+    missing = tuple(name for tool, names in tools.items() if not shutil.which(tool, path=_path()) for name in names)
+    if missing:
+        with progress.step(f"installing {' '.join(missing)} (apt-get)"):
+            _install(missing)
+
+
+def missing_packages(architecture: Architecture = "arm64") -> tuple[str, ...]:
     """Debian's packages that an emulated board needs and this machine lacks."""
     needed: list[str] = []
-    if not _native() and not _interpreter_ready():
-        needed += [] if shutil.which("qemu-aarch64-static") else ["qemu-user-static"]
+    if not _native(architecture) and not _interpreter_ready(architecture):
+        needed += [] if shutil.which(f"{_INTERPRETERS[architecture]}-static") else ["qemu-user-static"]
         needed += [] if shutil.which("update-binfmts", path=_path()) else ["binfmt-support"]
     needed += [] if SSHD.exists() else ["openssh-server"]
     needed += [] if shutil.which("unshare") else ["util-linux"]
@@ -56,13 +81,13 @@ def missing_packages() -> tuple[str, ...]:
     return tuple(needed)
 
 
-def prepare(progress: Progress) -> None:
-    """Install what is missing and let the kernel run arm64 programs. Raises BoardError where that fails."""
-    if missing := missing_packages():
+def prepare(progress: Progress, architecture: Architecture = "arm64") -> None:
+    """Install what is missing and let the kernel run such programs. Raises BoardError where that fails."""
+    if missing := missing_packages(architecture):
         with progress.step(f"installing {' '.join(missing)} (apt-get)"):
             _install(missing)
-    if not _native() and not _interpreter_ready():
-        _enable_interpreter()
+    if not _native(architecture) and not _interpreter_ready(architecture):
+        _enable_interpreter(architecture)
 
 
 def _install(packages: tuple[str, ...]) -> None:
@@ -93,30 +118,34 @@ def _no_services() -> Iterator[None]:
         _POLICY.unlink(missing_ok=True)
 
 
-def _enable_interpreter() -> None:
+def _enable_interpreter(architecture: Architecture) -> None:
+    interpreter = _INTERPRETERS[architecture]
     if not (_BINFMT / "status").exists():
         run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(_BINFMT)])
-    done = run(["update-binfmts", "--enable", _INTERPRETER])
-    if not _interpreter_ready():
+    done = run(["update-binfmts", "--enable", interpreter])
+    if not _interpreter_ready(architecture):
         raise BoardError(
-            f"the kernel does not run arm64 programs: {_BINFMT / _INTERPRETER} is not enabled\n{tail(done)}",
-            expected="binfmt_misc mounted, qemu-aarch64 enabled with its flag F",
-            advice=f"mount -t binfmt_misc binfmt_misc {_BINFMT} && update-binfmts --enable {_INTERPRETER}",
+            f"the kernel does not run {architecture} programs: {_BINFMT / interpreter} is not enabled\n{tail(done)}",
+            expected=f"binfmt_misc mounted, {interpreter} enabled with its flag F",
+            advice=f"mount -t binfmt_misc binfmt_misc {_BINFMT} && update-binfmts --enable {interpreter}",
         )
 
 
-def _interpreter_ready() -> bool:
+def _interpreter_ready(architecture: Architecture) -> bool:
     """F: the kernel holds the interpreter open, so that it need not exist inside the board's root."""
     try:
-        lines = (_BINFMT / _INTERPRETER).read_text().splitlines()
+        lines = (_BINFMT / _INTERPRETERS[architecture]).read_text().splitlines()
     except OSError:
         return False
     flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
     return "enabled" in lines and "F" in flags
 
 
-def _native() -> bool:
-    return platform.machine() == "aarch64"
+def _native(architecture: Architecture = "arm64") -> bool:
+    if platform.machine() != "aarch64":
+        return False
+    # some 64-bit cores run no 32-bit programs at all: the kernel refuses that personality there
+    return architecture == "arm64" or run(["setarch", "armv7l", "true"]).returncode == 0
 
 
 def _system() -> str:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 import edgepack
-from edgepack.boards import device, host, places, processes, rootfs
+from edgepack.boards import device, host, layout, places, processes, rootfs
 from edgepack.errors import BoardError, UsageError
 
 if TYPE_CHECKING:
@@ -78,31 +78,34 @@ def prepare_emulated(profile: str, progress: Progress) -> Path:
 
     Raises UsageError where this machine cannot host one or the profile cannot be emulated, BoardError where it fails.
     """
-    device.read(profile)
+    described = device.read(profile)
     if reason := host.can_host_emulated():
         raise UsageError(reason, advice="--kind loopback runs anywhere")
-    host.prepare(progress)
-    return rootfs.ensure(progress)
+    host.prepare(progress, described.architecture)
+    if described.note:
+        progress.note(described.note)
+    return rootfs.ensure(progress, rootfs.Shape(described.architecture, described.layout))
 
 
 def start_emulated(name: str, profile: str, root: Path, progress: Progress) -> Server:
     """Start an emulated board over `root`, its keys being in place. Raises BoardError where it does not start."""
     folder = places.folder(name)
     overlay = _layers(folder, root, progress)
-    for _ in range(_TRIES):  # another process may take the free port before sshd does
-        port = _free_port()
+    described = device.read(profile)
+    for number in range(_TRIES):  # another process may take the free port before sshd does
+        port = described.port if described.port and number == 0 and _is_free(described.port) else free_port()
         room = Room(
             name=name,
             folder=str(folder),
             root=str(root),
             port=port,
-            user=rootfs.USER,
+            user=layout.of(described.layout).user,
             profile=profile,
             overlay=overlay,
         )
         if server := _enter(room):
             return server
-    raise BoardError(f"board {name!r}: its sshd did not start\n{_tail(folder)}", advice=f"edgepack board down {name}")
+    raise BoardError(f"board {name!r}: its sshd did not start\n{tail(folder)}", advice=f"edgepack board down {name}")
 
 
 def _enter(room: Room) -> Server | None:
@@ -140,9 +143,18 @@ def _layers(folder: Path, root: Path, progress: Progress) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def spawn(folder: Path, command: list[str]) -> Spawned:
@@ -190,8 +202,9 @@ def _await_port(name: str, folder: Path, process: Spawned) -> int:
             return int((folder / places.LISTENING).read_text())
         time.sleep(0.01)
     process.end()
-    raise BoardError(f"board {name!r}: its SSH server did not start\n{_tail(folder)}")
+    raise BoardError(f"board {name!r}: its SSH server did not start\n{tail(folder)}")
 
 
-def _tail(folder: Path) -> str:
+def tail(folder: Path) -> str:
+    """The end of a board's log."""
     return "\n".join((folder / places.LOG).read_text(errors="replace").strip().splitlines()[-8:])

@@ -1,6 +1,6 @@
-"""The root file system of emulated boards: arm64 Debian out of the host's own mirrors, unpacked without running foreign code.
+"""The root file systems of emulated boards: Debian for ARM out of the host's own mirrors, unpacked without running foreign code.
 
-Packages come through a private apt configuration (its own state and cache, architecture arm64) that copies those entries of
+Packages come through a private apt configuration (its own state and cache, the board's architecture) that copies those entries of
 the host's sources that lead to Debian, so mirrors, keys and proxies are the host's. Built once, shared read-only by all boards.
 """
 
@@ -11,19 +11,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from edgepack import digest
-from edgepack.boards import record
-from edgepack.boards.host import must, run
+from edgepack.boards import device, layout, record, termux
+from edgepack.boards.device import Architecture
+from edgepack.boards.host import must, run, tail
+from edgepack.boards.layout import LayoutName
 from edgepack.errors import BoardError
 from edgepack.home import home
+from edgepack.lock import Wheel
 
 if TYPE_CHECKING:
     from edgepack.ports import Progress
 
-USER = "pi"
+USER = layout.DEBIAN.user
 PACKAGES = (
     "base-files",
     "base-passwd",
@@ -55,39 +60,104 @@ PACKAGES = (
     "libstdc++6",
 )
 
+NUMPY_PACKAGES = ("python3-numpy",)
+"""What a 32-bit board has besides: no package index holds numpy for it, so that every runtime there takes Debian's."""
+
 _RECIPE = 1  # raise it when what is built changes
+_TERMUX_RECIPE = 1
 _UNREAD = ("doc", "man", "locale", "info", "lintian", "bug")
-_ID = 1000
 
 
-def ensure(progress: Progress) -> Path:
-    """The root of arm64 Debian, from the cache or built now. Raises BoardError where apt or a tool fails."""
+@dataclass(frozen=True)
+class Shape:
+    """Which programs a root holds, and where they lie."""
+
+    architecture: Architecture = "arm64"
+    layout: LayoutName = "debian"
+
+
+def ensure(progress: Progress, shape: Shape = Shape()) -> Path:
+    """The root of that shape, from the cache or built now. Raises BoardError where apt, pip or a tool fails."""
+    match shape.layout:
+        case "debian":
+            return _ensure_debian(shape.architecture, progress)
+        case "termux":
+            return _ensure_termux(_ensure_debian(shape.architecture, progress), progress)
+        case _:
+            assert_never(shape.layout)
+
+
+def _ensure_debian(architecture: Architecture, progress: Progress) -> Path:
     entries = _debian_entries(progress)
-    key = digest.hex_of(digest.of_value([_RECIPE, PACKAGES, entries]))[:16]
+    key: list[object] = [_RECIPE, PACKAGES, entries]
+    if architecture == "armhf":
+        key += [architecture, NUMPY_PACKAGES]
+    return _kept(key, lambda work: _build(work, entries, architecture, progress))
+
+
+def _ensure_termux(debian: Path, progress: Progress) -> Path:
+    """Its own copy of Debian's files, moved, with the runtime in it that a phone's package manager would bring."""
+    (library,) = (debian / "usr/lib").glob("python3.[0-9]*")
+    runtime = termux.runtime_of(library.name.removeprefix("python"))
+    key: list[object] = [_TERMUX_RECIPE, debian.name, runtime.digest()]
+
+    def build(work: Path) -> Path:
+        root = work / "root"
+        with progress.step("shaping a phone's file system"):
+            must(["cp", "-a", str(debian), str(root)], "copying the board's root")
+            termux.reshape(root, device.read("android-arm64").model)
+        packages = root / layout.TERMUX_FILES / "usr/lib/python3/dist-packages"
+        with progress.step(f"fetching {runtime.runtime} {runtime.version} (pip)"):
+            _install_wheels(work, packages, runtime.wheels)
+        with progress.step("setting the phone up"):
+            _compile(root, packages)
+            termux.own(root)
+        return root
+
+    return _kept(key, build)
+
+
+def _kept(key: list[object], build: Callable[[Path], Path]) -> Path:
+    """The root that `key` names, built once, aside, and moved into its place whole."""
     cache = home() / "cache" / "rootfs"
-    root = cache / key
+    root = cache / digest.hex_of(digest.of_value(key))[:16]
     with record.lock(cache / ".lock"):
         if root.is_dir():
             return root
         for stale in cache.glob(".building-*"):  # a build that was killed; nobody else builds while we hold the lock
             shutil.rmtree(stale)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as work:
-            built = _build(Path(work), entries, progress)
-            built.replace(root)
+            build(Path(work)).replace(root)
     return root
 
 
-def _build(work: Path, entries: tuple[str, ...], progress: Progress) -> Path:
-    with progress.step("fetching arm64 Debian (apt-get)"):
-        archives = _fetch(work, entries)
+def _build(work: Path, entries: tuple[str, ...], architecture: Architecture, progress: Progress) -> Path:
+    with progress.step(f"fetching {architecture} Debian (apt-get)"):
+        archives = _fetch(work, entries, architecture, progress)
     root = work / "root"
     _skeleton(root)
-    for archive in progress.track(archives, "unpacking arm64 Debian", total=len(archives)):
-        _unpack(archive, root)
-    with progress.step("setting arm64 Debian up"):
+    for archive in progress.track(archives, f"unpacking {architecture} Debian", total=len(archives)):
+        unpack(archive, root)
+    with progress.step(f"setting {architecture} Debian up"):
         _configure(root)
-        _compile(root)
+        (library,) = (root / "usr/lib").glob("python3.[0-9]*")
+        _compile(root, library)
+        if architecture == "armhf":
+            _compile(root, root / "usr/lib/python3/dist-packages")
     return root
+
+
+def _install_wheels(work: Path, folder: Path, wheels: Sequence[Wheel]) -> None:
+    """Exactly these wheels, by digest, into a board's folder for packages; nothing of them is run."""
+    listing = work / "requirements.txt"
+    listing.write_text("".join(f"{one.name}=={one.version} --hash={one.digest}\n" for one in wheels))
+    tags = [one.filename.removesuffix(".whl").split("-")[-3:] for one in wheels]
+    words = [("--abi", abi) for _, abi, _ in tags] + [("--platform", one) for *_, p in tags for one in p.split(".")]
+    options = [word for pair in dict.fromkeys(words) for word in pair]
+    python = tags[0][0].removeprefix("cp")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary=:all:", "--no-compile"]
+    command += ["--no-input", "--require-hashes", "--implementation", "cp", "--python-version", f"3.{python[1:]}"]
+    must([*command, *options, "--target", str(folder), "-r", str(listing)], "fetching the board's runtime")
 
 
 def _debian_entries(progress: Progress) -> tuple[str, ...]:
@@ -149,8 +219,44 @@ def one_line(line: str) -> str:
     return f"{head}[{' '.join(kept)}]{tail}\n" if kept else f"{head.rstrip()}{tail}\n"
 
 
-def _fetch(work: Path, entries: tuple[str, ...]) -> list[Path]:
+def fetch_beyond(work: Path, packages: tuple[str, ...], progress: Progress) -> list[Path]:
+    """Download arm64 packages, and all they need that the root does not hold. Raises BoardError with what apt said."""
+    apt = _private_apt(work, _debian_entries(progress))
+    must([*apt, "update"], "reading Debian's arm64 package lists")
+    within, beyond = (_needs(apt, names) for names in (PACKAGES, (*PACKAGES, *packages)))
+    names = sorted(beyond - within)
+    # apt downloads into the working folder, and knows no other way
+    fetch = ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(work), *apt, "download", *names]
+    must(fetch, "fetching arm64 Debian")
+    return sorted(work.glob("*.deb"))
+
+
+def _needs(apt: list[str], packages: tuple[str, ...]) -> set[str]:
+    """The packages that an installation from nothing would bring."""
+    text = must([*apt, "--simulate", "--no-install-recommends", "install", *packages], "resolving arm64 Debian")
+    return {line.split()[1].partition(":")[0] for line in text.splitlines() if line.startswith("Inst ")}
+
+
+def _fetch(work: Path, entries: tuple[str, ...], architecture: Architecture, progress: Progress) -> list[Path]:
     """Download the packages and all they need. Raises BoardError with what apt said."""
+    apt = _private_apt(work, entries, architecture)
+    listed = run([*apt, "update"])
+    packages = (*PACKAGES, *(NUMPY_PACKAGES if architecture == "armhf" else ()))
+    fetched = run([*apt, "install", "--download-only", "--no-install-recommends", *packages])
+    archives = sorted((work / "cache/archives").glob("*.deb"))
+    if fetched.returncode != 0 or not archives:
+        said = tail(fetched) if listed.returncode == 0 else tail(listed)
+        raise BoardError(f"apt-get could not fetch {architecture} Debian:\n{said}", advice="try again later")
+    if listed.returncode != 0:  # a mirror in the middle of a change: what its other lists hold is whole, and signed
+        why = next((line for line in listed.stderr.splitlines() if line.startswith("E:")), "apt-get update failed")
+        progress.warn(
+            f"one of Debian's {architecture} package lists could not be read, the board does without it: {why}"
+        )
+    return archives
+
+
+def _private_apt(work: Path, entries: tuple[str, ...], architecture: Architecture = "arm64") -> list[str]:
+    """apt-get with a state of its own below `work`, which knows of no installed package."""
     for folder in ("sources", "state/lists/partial", "cache/archives/partial"):
         (work / folder).mkdir(parents=True)
     (work / "status").touch()
@@ -158,25 +264,19 @@ def _fetch(work: Path, entries: tuple[str, ...]) -> list[Path]:
         suffix = "sources" if entry.startswith("Types:") else "list"
         (work / "sources" / f"debian-{number}.{suffix}").write_text(entry)
     configuration = work / "apt.conf"
-    configuration.write_text(_configuration(work))
-    apt = ["apt-get", "-c", str(configuration), "-q", "-y"]
-    must([*apt, "update"], "reading Debian's arm64 package lists")
-    must([*apt, "install", "--download-only", "--no-install-recommends", *PACKAGES], "fetching arm64 Debian")
-    archives = sorted((work / "cache/archives").glob("*.deb"))
-    if not archives:
-        raise BoardError("apt fetched no arm64 packages", advice="look at the machine's apt configuration")
-    return archives
+    configuration.write_text(_configuration(work, architecture))
+    return ["apt-get", "-c", str(configuration), "-q", "-y"]
 
 
-def _configuration(work: Path) -> str:
+def _configuration(work: Path, architecture: Architecture) -> str:
     return f"""
 #clear APT::Architectures;
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 #clear DPkg::Post-Invoke;
-APT::Architecture "arm64";
-APT::Architectures {{ "arm64"; }};
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
 APT::Sandbox::User "root";
 APT::Keep-Downloaded-Packages "true";
 Acquire::Languages "none";
@@ -202,7 +302,7 @@ def _skeleton(root: Path) -> None:
         (root / name).chmod(0o1777)
 
 
-def _unpack(archive: Path, root: Path) -> None:
+def unpack(archive: Path, root: Path) -> None:
     skip = [f"--exclude=./usr/share/{name}" for name in _UNREAD]
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE) as source:
         tar = ["tar", "-x", "-C", str(root), "--keep-directory-symlink", "--numeric-owner", "--same-owner", "-p", *skip]
@@ -216,12 +316,14 @@ def _unpack(archive: Path, root: Path) -> None:
 def _configure(root: Path) -> None:
     """What packages' own scripts would have done, as far as a board needs it."""
     masters = root / "usr/share/base-passwd"
-    user = f"{USER}:x:{_ID}:{_ID}:{USER}:/home/{USER}:/bin/sh\nsshd:x:101:65534::/run/sshd:/usr/sbin/nologin\n"
+    who = layout.DEBIAN
+    user = f"{who.user}:x:{who.number}:{who.number}:{who.user}:{who.home}:{who.shell}\n"
+    user += "sshd:x:101:65534::/run/sshd:/usr/sbin/nologin\n"
     accounts = (masters / "passwd.master").read_text().replace(":*:", ":x:") + user
     names = [line.partition(":")[0] for line in accounts.splitlines()]
     files = {
         "etc/passwd": accounts,
-        "etc/group": (masters / "group.master").read_text().replace(":*:", ":x:") + f"{USER}:x:{_ID}:\n",
+        "etc/group": (masters / "group.master").read_text().replace(":*:", ":x:") + f"{who.user}:x:{who.number}:\n",
         "etc/shadow": "".join(f"{name}:*:19000:0:99999:7:::\n" for name in names),
         "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
         "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
@@ -234,11 +336,14 @@ def _configure(root: Path) -> None:
     for link, target in (("usr/bin/sh", "dash"), ("usr/bin/awk", "mawk")):
         (root / link).unlink(missing_ok=True)
         (root / link).symlink_to(target)
-    place = root / "home" / USER
+    for name in ("blas", "lapack"):  # Debian's alternatives, which unpacking alone does not make
+        for library in (root / "usr/lib").glob(f"*-linux-*/{name}/lib{name}.so.3"):
+            (library.parent.parent / library.name).symlink_to(Path(name, library.name))
+    place = root / who.home.relative_to("/")
     place.mkdir(parents=True)
     (place / ".edgepack-board").write_text("emulated\n")
     for path in (place, place / ".edgepack-board"):
-        os.chown(path, _ID, _ID)
+        os.chown(path, who.number, who.number)
     must(["ldconfig", "-r", str(root)], "listing the board's libraries")
 
 
@@ -246,15 +351,16 @@ def _certificates(root: Path) -> str:
     return "".join(path.read_text() for path in sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt")))
 
 
-def _compile(root: Path) -> None:
+def _compile(root: Path, folder: Path) -> None:
     """Python's byte code, which no user of the board may write: without it each start compiles all it imports, emulated."""
-    library = next((root / "usr/lib").glob("python3.[0-9]*"))
+    (library,) = (root / "lib").resolve().glob("python3.[0-9]*")
     skip = r"/(test|tests|idlelib|lib2to3|turtledemo|ensurepip/_bundled)/"
     compiler = ["-m", "compileall", "-q", "-x", skip]
     if python := _same_python(library.name):
-        command = [python, "-I", *compiler, "-j", "0", "-s", str(root), "-p", "/", str(library)]
+        command = [python, "-I", *compiler, "-j", "0", "-s", str(root), "-p", "/", str(folder)]
     else:
-        command = ["chroot", str(root), "/usr/bin/python3", *compiler, f"/usr/lib/{library.name}"]
+        inside = "/" / library.parent.parent.relative_to(root) / "bin/python3"
+        command = ["chroot", str(root), str(inside), *compiler, str("/" / folder.relative_to(root))]
     must(command, "compiling the board's Python library")
 
 

@@ -44,8 +44,9 @@ def test_a_pi_4_is_shown_as_its_kernel_does():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_no_device_before_the_pi_5_has_what_it_lacks(name):
-    features = set(device.read(name).cpu.features)
-    assert {"fp", "asimd"} <= features
+    described = device.read(name)
+    features = set(described.cpu.features)
+    assert {"neon", "vfpv4"} <= features if described.architecture == "armhf" else {"fp", "asimd"} <= features
     assert ({"asimddp", "fphp", "atomics"} <= features) == (name == "rpi5")
 
 
@@ -54,16 +55,29 @@ def test_a_device_agrees_with_its_profile(name):
     (resolved,) = load_profiles([name])
     own, wanted = device.read(name), resolved.profile.device
     assert (own.qemu_cpu, own.cores) == (wanted.cpu, wanted.cores)
-    assert wanted.machine == "aarch64"
+    assert wanted.machine == {"arm64": "aarch64", "armhf": "armv7l"}[own.architecture]
+
+
+def test_a_32_bit_kernel_names_the_core():
+    files = shown("rpi-32bit")
+    assert "model name\t: ARMv7 Processor rev 5 (v7l)\n" in files["proc/cpuinfo"]
+    assert "CPU architecture: 7\n" in files["proc/cpuinfo"]
+
+
+def test_a_phone_shows_an_app_neither_its_heat_nor_its_device_tree():
+    files = shown("android-arm64")
+    assert not [path for path in files if path.startswith(("sys/class/thermal", "sys/firmware"))]
+    assert files["proc/cpuinfo"].endswith("Hardware\t: edgepack,phone\n")
 
 
 def test_an_unknown_profile_names_those_that_can_be():
     with pytest.raises(UsageError) as refused:
-        device.read("rpi-32bit")
-    assert "rpi-32bit" in refused.value.what and "rpi4" in refused.value.expected
+        device.read("linux-x86_64")
+    assert "linux-x86_64" in refused.value.what and "rpi4" in refused.value.expected
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_description_has_no_key_that_nobody_reads(name):
     text = (shipped("targets") / "boards" / f"{name}.toml").read_text()
-    assert set(tomllib.loads(text)) == set(device.Device.__struct_fields__)
+    optional = {"architecture", "layout", "port", "note"}
+    assert set(tomllib.loads(text)) | optional == set(device.Device.__struct_fields__)
