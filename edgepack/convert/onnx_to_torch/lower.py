@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,11 +37,21 @@ def lower(module: OnnxModule, inputs: Sequence[Tensor], out: Path, source: str) 
 def _write(module: torch.nn.Module, inputs: Sequence[Tensor], out: Path) -> None:
     litert_torch = foreign.import_framework("litert_torch", "torch", "converting to TFLite")
     interpreter = foreign.import_framework("ai_edge_litert.interpreter", "tflite", "converting to TFLite")
-    with foreign.converting(_CONVERTER):
+    with _without_places(), foreign.converting(_CONVERTER):
         litert_torch.convert(module, tuple(inputs)).export(str(out))
     # The converter writes operators of StableHLO that no runtime has where TFLite has none of its own.
     with foreign.converting(_RUNTIME):
         interpreter.Interpreter(model_path=str(out)).allocate_tensors()
+
+
+@contextmanager
+def _without_places() -> Iterator[None]:
+    """The converter's complaint without the lines of Python it came from."""
+    try:
+        yield
+    except InexpressibleError as error:
+        found = re.search(r"error: ([^%]+?)[:\s]*(%|$)", error.what)
+        raise InexpressibleError(f"{_CONVERTER}: {found[1]}" if found else error.what) from error
 
 
 def _culprit(module: OnnxModule, inputs: Sequence[Tensor], scratch: Path) -> tuple[Step, str] | None:

@@ -16,7 +16,10 @@ from edgepack.convert.onnx_to_torch import translated_operators
 from edgepack.convert.onnx_to_torch.translate import translate
 from edgepack.errors import InexpressibleError
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]  # the suite's generators divide by zero and more
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.filterwarnings("ignore"),
+]  # the suite's generators divide by zero and more
 
 Array = NDArray[Any]
 WHERE = re.compile(r"cannot express \w+ \(node '[^']*', opset \d+\): .|opset \d+ is too old")

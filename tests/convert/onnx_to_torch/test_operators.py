@@ -106,6 +106,7 @@ ELEMENTWISE = [
     case("Pow", 13, x(2, 3, low=0.1), k(2, "float32")),
     case("Pow", 13, x(2, 3, low=0.1), k([0.5, 1, 3], "float32")),
     case("Pow", 13, x(2, 3, low=0.1), k(3)),
+    case("Abs", 13, x(9, dtype=I, low=-9, high=9)),
     case("Pow", 13, x(4, dtype=I, low=0, high=4), k(2)),
     case("Clip", 7, x(2, 9), min=-0.5, max=1.0),
     case("Clip", 7, x(2, 9), max=1.0),

@@ -109,7 +109,10 @@ def _transposed(node: Node, kernel: tuple[int, ...], place: Place) -> Any:
     whole = [
         (n - 1) * s + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, place.stride, place.dilation, strict=True)
     ]
-    symmetric = all(2 * b + n == w for b, n, w in zip(place.begin, place.sizes, whole, strict=True))
+    axes = list(zip(place.begin, place.sizes, whole, sizes, place.stride, strict=True))
+    symmetric = all(2 * b + n == w for b, n, w, _, _ in axes)
+    # LiteRT's transposed convolution is TensorFlow's: all of it, or as much as the stride times the input.
+    symmetric &= all(n == w for _, n, w, _, _ in axes) or all(n == size * s for _, n, _, size, s in axes)
     module = without_initialization(
         _TRANSPOSED_MODULES[len(kernel)], weight.shape[0], weight.shape[1] * groups, kernel, place.stride,
         place.begin if symmetric else 0, 0, groups, symmetric and bias is not None, place.dilation,

@@ -31,8 +31,17 @@ def modulo(node: Node) -> Call:
     return torch.fmod if node.flag("fmod") else torch.remainder
 
 
+def absolute(node: Node) -> Call:
+    if node.sample(0).dtype.is_floating_point:
+        return torch.abs
+    return lambda x: torch.maximum(x, -x)  # TFLite takes the absolute value of no integers
+
+
 def power(node: Node) -> Call:
     dtype = node.sample(0).dtype
+    if not dtype.is_floating_point and node.known(1) and node.rank(1) == 0 and node.peek(1).item() in (1, 2, 3):
+        factors = int(node.scalar(1))  # nor does it raise integers to a power
+        return lambda x, _: functools.reduce(torch.mul, [x] * factors)
     if node.known(1) and node.sample(1).numel() == 1 and dtype.is_floating_point and node.rank(1) <= node.rank(0):
         exponent = float(node.scalar(1))
         return lambda x, _: torch.pow(x, exponent)
@@ -113,7 +122,7 @@ def _narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 ELEMENTWISE: Table = {
-    "Abs": plain(torch.abs),
+    "Abs": absolute,
     "Acos": plain(torch.acos),
     "Acosh": plain(torch.acosh),
     "Add": wide(torch.add),
