@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -103,14 +104,14 @@ class _FileSigner:
 
 @dataclass(frozen=True)
 class _AgentSigner:
-    held: AgentKey
     key: PublicKey
 
     def sign(self, message: bytes) -> str:
         import paramiko
 
         try:
-            answer = self.held.sign_ssh_data(sshsig.signed_bytes(message))
+            with _held(self.key) as held:
+                answer = held.sign_ssh_data(sshsig.signed_bytes(message)) if held else b""
         except (paramiko.SSHException, OSError) as error:
             raise TrustError(
                 f"ssh-agent did not sign with {self.key.fingerprint}: {error}",
@@ -122,10 +123,19 @@ class _AgentSigner:
 
 
 def _in_agent(key: PublicKey) -> _AgentSigner | None:
+    with _held(key) as held:
+        return _AgentSigner(key) if held else None
+
+
+@contextmanager
+def _held(key: PublicKey) -> Iterator[AgentKey | None]:
+    """The agent's half of a key while it is asked; None where there is no agent, or it does not hold that key."""
     import paramiko
 
     try:
-        held = paramiko.Agent().get_keys()
+        agent = paramiko.Agent()
     except (paramiko.SSHException, OSError):
-        return None
-    return next((_AgentSigner(one, key) for one in held if one.asbytes() == key.blob), None)
+        yield None
+        return
+    with closing(agent):
+        yield next((one for one in agent.get_keys() if one.asbytes() == key.blob), None)
