@@ -64,15 +64,32 @@ class LockRecord(Struct, frozen=True):
     machine: str
 
 
-class Provenance(Struct, frozen=True):
+class DocumentRecord(Struct, frozen=True):
+    """A paper packed with the bundle, for people and other tools; no board gets it.
+
+    kind: `provenance`, `sbom`, `card`, or what a later edgepack adds; name: as a file
+    """
+
+    kind: str
+    media_type: str
+    name: str
+    digest: Digest
+    size: int
+
+
+class Provenance(Struct, frozen=True, omit_defaults=True):
+    """The last two count samples; None where none were given, or by an edgepack that did not count."""
+
     plan: Digest
     calibration: Digest | None
     evaluation: Digest | None
     training: Digest | None
     tools: tuple[tuple[str, str], ...]
+    calibration_samples: int | None = None
+    evaluation_samples: int | None = None
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """created: RFC 3339, from the source (SOURCE_DATE_EPOCH or its newest file), never from the clock
 
     unknown: what `decode` met and this version does not know, where it was; no key of the JSON
@@ -95,6 +112,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     locks: tuple[LockRecord, ...]
     gates: Budget
     provenance: Provenance
+    documents: tuple[DocumentRecord, ...] = ()
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def variant(self, id: str) -> VariantRecord:
@@ -111,11 +129,12 @@ class Manifest(Struct, frozen=True, kw_only=True):
         """Digest and bytes of every blob that the bundle must hold beside this manifest."""
         blobs = {record.digest: record.size for record in self.variants}
         blobs |= {record.golden: record.golden_size for record in self.variants}
-        return blobs | {record.digest: record.size for record in self.locks}
+        blobs |= {record.digest: record.size for record in self.locks}
+        return blobs | {record.digest: record.size for record in self.documents}
 
     def encode(self) -> bytes:
         known = msgspec.to_builtins(self)
-        return digest.canonical_json(documents.overlay(known, known.pop("unknown")))
+        return digest.canonical_json(documents.overlay(known, known.pop("unknown", {})))
 
 
 def decode(data: bytes, file: str) -> Manifest:
@@ -157,6 +176,7 @@ def _check(manifest: Manifest, file: str) -> None:
 def _check_blobs(manifest: Manifest, file: str) -> None:
     named = [(record.digest, record.size) for record in manifest.variants]
     named += [(record.digest, record.size) for record in manifest.locks]
+    named += [(record.digest, record.size) for record in manifest.documents]
     named += [(record.golden, record.golden_size) for record in manifest.variants]
     sizes = manifest.blobs()
     for blob, size in named:

@@ -27,7 +27,7 @@ class Recover(Struct, frozen=True, tag="recover"):
     seed: int = 0
 
 
-class Convert(Struct, frozen=True, tag="convert"):
+class Convert(Struct, frozen=True, tag="convert", omit_defaults=True):
     """precision: what the source computes in already, which a conversion keeps"""
 
     format: FileFormat

@@ -162,6 +162,7 @@ def _layers(manifest: Manifest, own: bytes, labels: bytes) -> tuple[Descriptor, 
     for lock in manifest.locks:
         name = f"locks/{lock.runtime}-cp{lock.python.replace('.', '')}-{lock.machine}.json"
         layers.append(_layer(RUNTIME_LOCK, lock.digest, lock.size, name))
+    layers += [_layer(one.media_type, one.digest, one.size, one.name) for one in manifest.documents]
     first = {layer.digest: layer for layer in reversed(layers)}  # equal golden samples are one blob
     return tuple(first[blob] for blob in dict.fromkeys(layer.digest for layer in layers))
 

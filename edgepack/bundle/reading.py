@@ -58,6 +58,11 @@ class Bundle:
         records = self.manifest.locks
         return tuple(lock.decode(self.read_blob(r.digest, _MAX_LOCK), f"{self.path}: lock {r.digest}") for r in records)
 
+    def document(self, kind: str) -> bytes | None:
+        """The paper of this kind (`provenance`, `sbom`, `card`) that travels with the bundle, or None."""
+        record = next((one for one in self.manifest.documents if one.kind == kind), None)
+        return None if record is None else self.read_blob(record.digest, oci.MAX_DOCUMENT)
+
     def verify(self) -> None:
         """Read every blob once and compare it with its digest. Raises TrustError naming the first that differs."""
         for blob in self._blobs:

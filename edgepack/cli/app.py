@@ -12,6 +12,7 @@ from edgepack.cli import (
     delivering,
     demo,
     exchanging,
+    papers,
     profiles,
     storing,
     targets,
@@ -37,6 +38,9 @@ app.command("bench")(benching.bench)
 app.command("compare")(benching.compare)
 app.command("rollback")(delivering.rollback)
 app.command("status")(delivering.status)
+app.command("card")(papers.card)
+app.command("sbom")(papers.sbom)
+app.command("provenance")(papers.provenance)
 app.command("publish")(exchanging.publish)
 app.command("fetch")(exchanging.fetch)
 app.command("add")(storing.add)

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import structs
+
 from edgepack import bundle, digest, wheels
 from edgepack.bundle import Bundle
 from edgepack.digest import Digest
 from edgepack.errors import InputError
 from edgepack.lock import Platform, RuntimeLock
 from edgepack.manifest import SCHEMA, LockRecord, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
+from edgepack.papers import write as papers_of
 from edgepack.pipeline.make import Made, tools
 from edgepack.pipeline.prepare import Inputs
 from edgepack.plan import Plan
@@ -26,9 +29,12 @@ def pack(
     """Write the bundle of one profile into `out`. The same inputs give the same bytes."""
     locks = _locks(plan, kept, progress)
     manifest = _manifest(plan, inputs, project, kept, default, locks)
+    papers = papers_of(manifest, locks, plan.profile.profile)
+    manifest = structs.replace(manifest, documents=tuple(paper.record for paper in papers))
     blobs: dict[Digest, Path | bytes] = {made.variant.digest: made.model for made in kept}
     blobs |= {digest.of_file(made.golden): made.golden for made in kept}
     blobs |= {lock.digest(): digest.canonical_json(lock) for lock in locks}
+    blobs |= {paper.record.digest: paper.data for paper in papers}
     return bundle.pack(manifest, blobs, out)
 
 
@@ -59,6 +65,8 @@ def _manifest(
             evaluation=scored.samples.digest if scored else None,
             training=inputs.training.digest if inputs.training else None,
             tools=tools(),
+            calibration_samples=len(inputs.calibration) if inputs.calibration else None,
+            evaluation_samples=len(scored.samples) if scored else None,
         ),
     )
 

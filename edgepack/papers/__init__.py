@@ -1,0 +1,20 @@
+"""What is said of a bundle inside it, for people and for tools that know nothing of edgepack: where it came from (in-toto),
+what it is made of (CycloneDX), what it is good for (a model card). Each a pure function of the runtime manifest."""
+
+from edgepack.papers.card import render_card
+from edgepack.papers.provenance import STATEMENT, PublicKey, Sign, envelope, open_envelope, statement
+from edgepack.papers.sbom import bill_of_materials
+from edgepack.papers.writing import Paper, write
+
+__all__ = [
+    "STATEMENT",
+    "Paper",
+    "PublicKey",
+    "Sign",
+    "bill_of_materials",
+    "envelope",
+    "open_envelope",
+    "render_card",
+    "statement",
+    "write",
+]
