@@ -114,7 +114,7 @@ class TestEnvelope:
             papers.open_envelope(json.dumps(data).encode(), (PUBLIC,), "f")
 
     def test_securesystemslib_agrees(self, told):
-            from securesystemslib.dsse import Envelope
+        from securesystemslib.dsse import Envelope
         from securesystemslib.signer import SSlibKey
 
         data = json.loads(papers.envelope(papers.statement(told), PUBLIC, KEY.sign))
