@@ -65,7 +65,7 @@ def choose(
             f"no variant of {manifest.name} {manifest.version} can run on this board ({facts.platform()}): "
             + "; ".join(refused),
             expected="a runtime that the board has, or wheels for it",
-            advice="edgepack target check shows what the board is; build for a profile whose runtimes exist there",
+            advice="edgepack target check shows what the board is; " + _advice(manifest),
         )
     if refused:
         progress.warn(f"{record.id} instead of the default {manifest.default}: {'; '.join(refused)}")
@@ -76,6 +76,17 @@ def choose(
             raise InputError(f"{other.id} cannot run on this board: {beside.reason}")
         providers[other.runtime] = beside
     return record, providers
+
+
+def _advice(manifest: Manifest) -> str:
+    own = [
+        f"{runtime} {wanted.version}" for runtime, wanted in manifest.runtimes.items() if wanted.provider == "system"
+    ]
+    if own:
+        return (
+            f"install {' or '.join(own)} with the board's own package manager (Termux: pkg install python-onnxruntime)"
+        )
+    return "build for a profile whose runtimes exist there"
 
 
 def _provider(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 from typing import Any, Dict, List, Optional
 
-from . import conditions, receive, release, runtime, store, trust
+from . import conditions, delta, receive, release, runtime, store, trust
 from .faults import Fault
 from .requests import FactsRequest
 
 PROTOCOL = 1
 _LINKLESS = ("vfat", "msdos", "fat", "exfat", "umsdos", "sdcardfs")
-_BOARDS = ("loopback", "emulated")
+_BOARDS = ("loopback", "emulated", "machine")
 
 
 def facts(root: str, request: FactsRequest) -> Dict[str, Any]:
@@ -33,14 +35,15 @@ def facts(root: str, request: FactsRequest) -> Dict[str, Any]:
         "implementation": platform.python_implementation(),
         "libc": libc,
         "libc_version": libc_version,
-        "os": os_name(_read("/etc/os-release")),
+        "os": os_name(_read("/etc/os-release")) or _android("Android", "ro.build.version.release") or sys.platform,
         "kernel": platform.release(),
         **cpu,
         "cores": os.cpu_count() or 1,
         "memory_kb": memory_kb(_read("/proc/meminfo")),
         "disk_free": store.free_space(root),
         "filesystem": filesystem(root, _read("/proc/mounts")),
-        "board_model": _read("/proc/device-tree/model", "/sys/firmware/devicetree/base/model").strip("\0\n "),
+        "board_model": _read("/proc/device-tree/model", "/sys/firmware/devicetree/base/model").strip("\0\n ")
+        or _android("", "ro.product.manufacturer", "ro.product.model"),
         "board": stand_in(),
         "root": root,
         "releases": releases,
@@ -50,6 +53,7 @@ def facts(root: str, request: FactsRequest) -> Dict[str, Any]:
         "conditions": conditions.read(),
         "trust": trust.state(root),
         "blobs": receive.states(root, request.blobs, damaged),
+        "codecs": delta.codecs(),
     }
 
 
@@ -112,8 +116,6 @@ def _musl() -> Optional[str]:
 
 def _musl_version() -> str:
     """musl's loader prints its version when it is run without arguments."""
-    import subprocess
-
     done = subprocess.run(["/lib/" + str(_musl())], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=10)
     lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.startswith("Version ")]
     return lines[0].split()[1] if lines else ""
@@ -141,7 +143,22 @@ def os_name(os_release: str) -> str:
     for line in os_release.splitlines():
         if line.startswith("PRETTY_NAME="):
             return line.partition("=")[2].strip("\"'")
-    return sys.platform
+    return ""
+
+
+def _android(title: str, *properties: str) -> str:
+    """Android's own properties, after `title`; empty on another system."""
+    tool = shutil.which("getprop")
+    if tool is None:
+        return ""
+    words = []
+    for name in properties:
+        try:
+            done = subprocess.run([tool, name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        words.append(done.stdout.decode("utf-8", "replace").strip())
+    return " ".join(word for word in (title, *words) if word) if all(words) else ""
 
 
 def filesystem(path: str, mounts: str) -> str:
@@ -172,7 +189,7 @@ def ensure_links(root: str) -> None:
 
 
 def stand_in() -> str:
-    """`loopback` or `emulated` where edgepack started this board itself and left a note in its home, else empty."""
+    """`loopback`, `emulated` or `machine` where edgepack started this board itself and left a note in its home, else empty."""
     said = _read(os.path.expanduser("~/.edgepack-board")).strip()
     return said if said in _BOARDS else ""
 

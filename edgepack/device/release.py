@@ -224,7 +224,7 @@ def _link(blob: str, path: str) -> None:
     aside = os.path.join(folder, f".{name}.{os.getpid()}")
     try:
         os.link(blob, aside)
-    except OSError:
+    except (OSError, AttributeError):  # Android lets no app make hard links, and its Python may not even know how
         # relative, so that ROOT may be moved: releases/NAME/HEX/ and its aside lie equally deep
         os.symlink(os.path.relpath(blob, folder), aside)
     os.replace(aside, path)

@@ -19,8 +19,8 @@ MODULES = {
 }
 _PROBE = """
 import importlib, json, sys
-import numpy
 importlib.import_module(sys.argv[1])
+import numpy
 from importlib import metadata
 try:
     version = metadata.version(sys.argv[2])
