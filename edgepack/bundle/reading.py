@@ -77,12 +77,13 @@ class Bundle:
             raise InputError(f"{self.path}: the bundle holds no blob {blob}") from None
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(path: str | Path) -> Bundle:
     """The bundle at `path`, a file or a folder; nothing is unpacked and no blob is read but its documents.
 
     Raises InputError naming `path` (missing, no bundle, truncated, evil members, missing or contradicting blobs, a newer
     schema) and TrustError where a document is not what its digest says.
     """
+    path = Path(path)
     layout = open_layout(path)
     _check_layout(layout)
     blobs = _blobs(layout)
