@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from typing import BinaryIO
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
@@ -99,7 +99,7 @@ class Registry:
     def _put_blob(self, blob: Digest, size: int, stream: BinaryIO) -> None:
         with self._http.send("POST", f"{self._root}/blobs/uploads/", {"Content-Length": "0"}, accept=(202,)) as opened:
             location = opened.headers.get("Location", "")
-        parts = urlsplit(urljoin(f"{self._http.origin}{self._root}/blobs/uploads/", location))
+        parts = urlsplit(self._http.resolve(f"{self._http.origin}{self._root}/blobs/uploads/", location))
         query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("digest", blob)])
         url = urlunsplit(parts._replace(query=query))
         headers = {"Content-Type": "application/octet-stream"}

@@ -109,7 +109,7 @@ class Transport:
             if method not in ("GET", "HEAD") or response.status not in (301, 302, 303, 307, 308) or not target:
                 return response, at
             response.close()
-            at = urljoin(at, target)
+            at = self.resolve(at, target)
         raise BoardError(
             f"{self.reference}: the registry redirects in a circle", expected=f"at most {_REDIRECTS} redirects"
         )
@@ -135,6 +135,15 @@ class Transport:
             )
         except (HTTPError, OSError) as error:
             raise self._broken(error) from None
+
+    def resolve(self, base: str, target: str) -> str:
+        """An address that the registry named, relative to `base` or not. Raises BoardError where it is none."""
+        try:
+            found = urljoin(base, target)
+            urlsplit(found)
+        except ValueError:
+            raise BoardError(f"{self.reference}: the registry named an address that is none: {target[:80]!r}") from None
+        return found
 
     def _ours(self, url: str) -> bool:
         one, other = urlsplit(url), urlsplit(self.origin)
@@ -186,7 +195,7 @@ class Transport:
         return self._authorization != before
 
     def _token(self, challenge: dict[str, str]) -> str:
-        realm = challenge.get("realm", "")
+        realm = self.resolve(self.origin, challenge.get("realm", ""))
         self._check_url(realm)
         scope = f"repository:{self.reference.repository}:{'pull,push' if self.writing else 'pull'}"
         asked = {"service": challenge.get("service", ""), "scope": challenge.get("scope") or scope}
