@@ -93,6 +93,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """What a target says of itself now.
 
     highest: by name, the highest version that this board ever switched to; runtimes: the keys of those that are ready
+    blobs: those asked for, and whatever has begun to arrive; codecs: of the deltas that its Python can unpack
     """
 
     protocol: int
@@ -113,13 +114,14 @@ class Facts(Struct, frozen=True, kw_only=True):
     disk_free: int
     filesystem: str
     board_model: str = ""
-    board: Literal["loopback", "emulated", ""] = ""
+    board: Literal["loopback", "emulated", "machine", ""] = ""
     root: str = ""
     releases: tuple[InstalledRelease, ...] = ()
     highest: dict[str, str] = field(default_factory=dict)
     runtimes: tuple[str, ...] = ()
     system_runtimes: dict[RuntimeName, str] = field(default_factory=dict)
     blobs: tuple[BlobState, ...] = ()
+    codecs: tuple[str, ...] = ()
     conditions: Conditions = field(default_factory=Conditions)
     trust: TrustFacts = field(default_factory=TrustFacts)
 
@@ -150,11 +152,16 @@ class BenchReply(Struct, frozen=True, kw_only=True):
 
 
 class BlobPart(Struct, frozen=True):
-    """A blob that is about to be sent from `offset` on: what is before it arrived earlier."""
+    """A blob that is about to be sent from `offset` on: what is before it arrived earlier.
+
+    makes, makes_size: the blob that a delta turns into; empty for one that is what it is
+    """
 
     digest: str
     size: int
     offset: int = 0
+    makes: str = ""
+    makes_size: int = 0
 
 
 class ReceiveRequest(Struct, frozen=True):

@@ -105,7 +105,7 @@ def judge(evidence: Evidence) -> Validity:
 
 
 def _not_a_device(evidence: Evidence) -> list[str]:
-    if evidence.board != "emulated":
+    if evidence.board not in ("emulated", "machine"):
         return []
     return ["an emulated board: its latencies say nothing about a device"]
 

@@ -13,7 +13,7 @@ from edgepack import documents
 from edgepack.errors import InputError, UsageError
 from edgepack.names import check_name
 
-BoardKind = Literal["loopback", "emulated"]
+BoardKind = Literal["loopback", "emulated", "machine"]
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):

@@ -47,6 +47,7 @@ def _lacks_registry() -> str | None:
 PROBES: dict[str, Callable[[], str | None]] = {
     "frameworks": _lacks_frameworks,
     "emulated": boards.can_host_emulated,
+    "machine": boards.can_host_machine,
     "registry": _lacks_registry,
 }
 
@@ -71,7 +72,7 @@ def test_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home of this run's own. What is expensive and checked by digest (wheels, a board's root) outlives the run."""
     home = tmp_path_factory.mktemp("edgepack-home")
     kept = CHECKOUT / ".cache" / "test-home"
-    for name in ("wheels", "cache/rootfs"):
+    for name in ("wheels", "cache/rootfs", "cache/machine"):
         (kept / name).mkdir(parents=True, exist_ok=True)
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).symlink_to(kept / name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -79,7 +79,7 @@ def bench(
 def stand_in(facts: Facts, target: Target) -> BoardKind | None:
     """Whether edgepack itself stands in for the device, as the board or the inventory says. Either is enough."""
     kinds = {facts.board, target.board}
-    return "emulated" if "emulated" in kinds else "loopback" if "loopback" in kinds else None
+    return next((kind for kind in get_args(BoardKind)[::-1] if kind in kinds), None)
 
 
 def describe(facts: Facts) -> dict[str, Any]:

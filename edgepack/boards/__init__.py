@@ -1,7 +1,8 @@
 """Boards without hardware: real SSH, so that everything edgepack does to a device can be done where there is none.
 
 A `loopback` board is this machine behind an SSH server of our own, anywhere, without root. An `emulated` board is a real
-arm64 Debian under QEMU, where Linux and root allow it. Both are ordinary targets, their host keys already pinned.
+arm64 Debian under QEMU, where Linux and root allow it; a `machine` board is that with a kernel and a disk of its own, so that
+its plug can be pulled. All are ordinary targets, their host keys already pinned.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from edgepack.boards import keys, launch, places, processes, ready, record
-from edgepack.boards.host import can_host_emulated
+from edgepack.boards import keys, launch, machine, places, processes, ready, record
+from edgepack.boards.host import can_host_emulated, can_host_machine
 from edgepack.boards.launch import Server
 from edgepack.boards.record import BoardState, Record
 from edgepack.errors import EdgepackError, InputError, UsageError
@@ -23,20 +24,31 @@ from edgepack.target import BoardKind, Target
 if TYPE_CHECKING:
     from edgepack.ports import Progress
 
-__all__ = ["BoardState", "can_host_emulated", "default_profile", "down", "listing", "up"]
+__all__ = [
+    "BoardState",
+    "can_host_emulated",
+    "can_host_machine",
+    "cut",
+    "default_profile",
+    "down",
+    "listing",
+    "restore",
+    "snapshot",
+    "up",
+]
 
 Start = Callable[[str], Server]
 
-_PATIENCE = {"loopback": 30.0, "emulated": 60.0}
+_PATIENCE = {"loopback": 30.0, "emulated": 60.0, "machine": 60.0}
 
 
 def default_profile(kind: BoardKind) -> str:
-    """The profile of a board that names none: this machine's for a loopback board, the Raspberry Pi 4's for an emulated one."""
+    """The profile of a board that names none: this machine's for a loopback board, else the Raspberry Pi 4's."""
     match kind:
         case "loopback":
             machine = platform.machine().lower()
             return "linux-aarch64" if machine in ("aarch64", "arm64") else "linux-x86_64"
-        case "emulated":
+        case "emulated" | "machine":
             return "rpi4"
         case _:
             assert_never(kind)
@@ -85,6 +97,30 @@ def down(name: str, progress: Progress) -> tuple[str, ...]:
     return members
 
 
+def cut(name: str) -> None:
+    """Pull the plug of a machine board: what it has not flushed to its disk is lost. `up` boots it again.
+
+    Raises UsageError where there is no such board.
+    """
+    board = _machine(name)
+    machine.pull_the_plug(board.pid, board.born)
+
+
+def snapshot(name: str) -> None:
+    """Keep a running machine board as it is now, for `restore`. Raises UsageError, BoardError."""
+    _machine(name)
+    machine.save(name)
+
+
+def restore(name: str, progress: Progress) -> Target:
+    """Put a machine board back to its snapshot, disk and all, running; much faster than a boot. Raises UsageError, BoardError."""
+    board = _machine(name)
+    with record.lock(places.boards() / f".{name}.lock"):
+        _end(name)
+        image = machine.prepare(board.profile, progress)
+        return _serve(name, board.group, "machine", board.profile, machine.start(name, board.profile, image, True))
+
+
 def listing() -> tuple[BoardState, ...]:
     """Every board that was started and not ended, by name; `running` says whether its server is alive now."""
     found = (record.read(name) for name in record.names())
@@ -129,26 +165,38 @@ def _restart(name: str, group: str, kind: BoardKind, profile: str, fresh: bool, 
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys.make_pair(folder / places.HOST_KEY)
         keys.make_pair(folder / places.CLIENT_KEY)
-        server = start(name)
-        board = Record(
-            name=name,
-            group=group,
-            kind=kind,
-            profile=profile,
-            port=server.port,
-            user=server.user,
-            pid=server.pid,
-            born=server.born,
-        )
-        record.write(board)
-        target = record.target_of(board)
-        ready.wait(target, lambda: processes.runs(server.pid, server.born), _log(name), _PATIENCE[kind])
+        return _serve(name, group, kind, profile, start(name))
     except (EdgepackError, KeyboardInterrupt):
         _end(name)
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _serve(name: str, group: str, kind: BoardKind, profile: str, server: Server) -> Target:
+    """Record a server that was started; returns when it has run a command."""
+    board = Record(
+        name=name,
+        group=group,
+        kind=kind,
+        profile=profile,
+        port=server.port,
+        user=server.user,
+        pid=server.pid,
+        born=server.born,
+    )
+    record.write(board)
+    target = record.target_of(board)
+    ready.wait(target, lambda: processes.runs(server.pid, server.born), _log(name), _PATIENCE[kind])
+    record.enlist(target)
     return target
+
+
+def _machine(name: str) -> Record:
+    board = record.read(name)
+    if board is None or board.kind != "machine":
+        raise UsageError(f"{name!r} is no machine board", advice=f"edgepack board up {name} --kind machine")
+    return board
 
 
 def _starter(kind: BoardKind, profile: str, progress: Progress) -> Start:
@@ -159,6 +207,9 @@ def _starter(kind: BoardKind, profile: str, progress: Progress) -> Start:
         case "emulated":
             root = launch.prepare_emulated(profile, progress)
             return lambda name: launch.start_emulated(name, profile, root, progress)
+        case "machine":
+            image = machine.prepare(profile, progress)
+            return lambda name: machine.start(name, profile, image)
         case _:
             assert_never(kind)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -15,7 +15,11 @@ app = typer.Typer(help="Boards without hardware.", no_args_is_help=True, rich_ma
 def up(
     name: Annotated[str, typer.Argument(help="The board's name; any command can then name it as a target.")],
     kind: Annotated[
-        str, typer.Option(help="loopback (a real SSH server, anywhere) or emulated (a real arm64 system; Linux, root).")
+        str,
+        typer.Option(
+            help="loopback (a real SSH server, anywhere), emulated (a real arm64 system; Linux, root) "
+            "or machine (the same with a kernel and a disk of its own, slower)."
+        ),
     ] = "loopback",
     profile: Annotated[str, typer.Option(help="What the board stands in for (default: by kind).")] = "",
     count: Annotated[int, typer.Option(min=1, help="Start NAME-1 … NAME-N.")] = 1,
@@ -27,10 +31,11 @@ def up(
     from edgepack.cli.targets import target_document
     from edgepack.errors import UsageError
     from edgepack.names import check_name
+    from edgepack.target import BoardKind
 
     check_name(name, "board")
-    if kind not in ("loopback", "emulated"):
-        raise UsageError(f"unknown kind {kind!r}", expected="loopback or emulated")
+    if kind not in get_args(BoardKind):
+        raise UsageError(f"unknown kind {kind!r}", expected=" or ".join(get_args(BoardKind)))
     if profile:
         (resolved,) = catalog.load_profiles([profile])
         profile = resolved.name

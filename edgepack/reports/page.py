@@ -93,7 +93,11 @@ def _latency_cards(report: Report) -> list[Markup]:
 def _device(report: Report) -> str:
     kind = str(report.device.get("board") or "")
     model = str(report.device.get("board_model") or report.device.get("cpu_model") or report.run_context.target)
-    return {"emulated": f"an emulated {model}", "loopback": "this machine (a loopback board)"}.get(kind, model)
+    return {
+        "emulated": f"an emulated {model}",
+        "machine": f"an emulated machine ({model})",
+        "loopback": "this machine (a loopback board)",
+    }.get(kind, model)
 
 
 def _variants(manifest: Manifest, judged: Sequence[Judged], baseline: float | None, source_bytes: int) -> Markup:
@@ -234,6 +238,11 @@ def _conditions(before: Conditions, after: Conditions) -> Markup:
     return html.table([Column(""), Column("before"), Column("after")], rows)
 
 
+_STAND_INS = {
+    "emulated": "emulated by QEMU",
+    "machine": "a whole machine emulated by QEMU",
+    "loopback": "loopback",
+}
 _CONDITIONS = (
     "CPU governor",
     "clock of each core, MHz",
@@ -263,7 +272,7 @@ def _facts(report: Report) -> Markup:
     return html.facts(
         [
             ("board", str(told.get("board_model", ""))),
-            ("stand-in", {"emulated": "emulated by QEMU", "loopback": "loopback"}.get(str(told.get("board", "")), "")),
+            ("stand-in", _STAND_INS.get(str(told.get("board", "")), "")),
             ("CPU", " ".join(str(told.get(key, "")) for key in ("cpu_model", "cpu_part")).strip()),
             ("instruction set", " ".join(map(str, told.get("cpu_features", ())))),
             ("machine", f"{told.get('machine', '')}, {told.get('cores', '?')} cores" if told.get("machine") else ""),
