@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 import typer
 
 from edgepack.cli.bundles import Word, bundle_of
-from edgepack.cli.output import Json, print_json, print_table
+from edgepack.cli.output import Json, print_json, print_table, short
 from edgepack.cli.targets import Inventory, Words
 
 
@@ -47,8 +47,8 @@ def push(
             (
                 r.target,
                 r.outcome,
-                r.release,
-                r.previous or "–",
+                short(r.release),
+                short(r.previous),
                 f"{r.bytes_sent / 1e6:.2f}",
                 f"{r.seconds:.2f}",
                 r.assurance or "–",
@@ -78,7 +78,7 @@ def status(targets: Words, inventory: Inventory = None, json: Json = False) -> N
                     (
                         state.target,
                         f"{r.name} {r.version}",
-                        r.digest[:19],
+                        short(r.digest),
                         "active" if r.active else "",
                         "files hold" if r.verified else "FILES DIFFER",
                         f"{r.assurance}{', expired' if r.expired else ''}",
@@ -105,7 +105,7 @@ def rollback(
         print_table(
             "",
             ("target", "outcome", "release", "reason"),
-            [(r.target, r.outcome, r.release, r.reason) for r in results],
+            [(r.target, r.outcome, short(r.release), r.reason) for r in results],
         )
     exit_with(results)
 

@@ -30,3 +30,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for index, row in enumerate(rows):
         table.add_row(*(cell.replace("[", "\\[") for cell in row), style=styles[index] if styles else None)
     console.print(table)
+
+
+def short(digest: str) -> str:
+    """A digest as tables show it: enough to tell two apart, whole in `--json`. Empty shows as a dash."""
+    return digest.removeprefix("sha256:")[:12] or "–"
