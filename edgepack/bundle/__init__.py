@@ -11,7 +11,7 @@ from edgepack.bundle.contents import (
     version_of,
 )
 from edgepack.bundle.golden import read_golden, write_golden
-from edgepack.bundle.oci import ARTIFACT, IMAGE_MANIFEST, MAX_DOCUMENT, SIGNATURE
+from edgepack.bundle.oci import ARTIFACT, IMAGE_MANIFEST, MAX_DOCUMENT, SIGNATURE, SIGNED_BY
 from edgepack.bundle.packing import pack
 from edgepack.bundle.reading import MAX_SIGNATURES, Bundle, open_bundle
 from edgepack.bundle.signatures import Statement, attach, statements
@@ -22,6 +22,7 @@ __all__ = [
     "MAX_DOCUMENT",
     "MAX_SIGNATURES",
     "SIGNATURE",
+    "SIGNED_BY",
     "Bundle",
     "Contents",
     "Document",

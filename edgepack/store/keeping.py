@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -170,10 +171,11 @@ def entries(name: str = "") -> tuple[Entry, ...]:
 def _read(folder: Path) -> Entry | None:
     try:
         data = (folder / "entry.json").read_bytes()
+        signed = bundle.SIGNED_BY.encode() in (folder / "index.json").read_bytes()  # `sign` may have come later
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return msgspec.json.decode(data, type=Entry)
+        return msgspec.structs.replace(msgspec.json.decode(data, type=Entry), signed=signed)
     except msgspec.DecodeError as error:
         raise InputError(f"{folder}/entry.json: {error}", advice=f"remove {folder} and fetch it again") from None
 
@@ -256,7 +258,11 @@ def superseded(every: Sequence[Entry], keep_versions: int) -> tuple[Entry, ...]:
 
 def _loose(staying: Sequence[Path]) -> dict[Path, int]:
     held = {blob.name for folder in staying for blob in _list(folder / "blobs/sha256")}
-    return {path: path.stat().st_size for path in _list(_shared()) if path.name not in held}
+    loose: dict[Path, int] = {}
+    for path in _list(_shared()):
+        with contextlib.suppress(FileNotFoundError):  # another gc was quicker
+            loose |= {} if path.name in held else {path: path.stat().st_size}
+    return loose
 
 
 def _list(folder: Path) -> list[Path]:
@@ -272,13 +278,19 @@ def _clear_crashed() -> None:
         return
     with _gate(staging):
         for folder in _list(staging):
-            if not folder.is_dir():
-                continue
-            lock = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(lock)
+            if folder.is_dir():
+                _clear_unlocked(folder)
+
+
+def _clear_unlocked(folder: Path) -> None:
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # its maker came to an end meanwhile
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(lock)
