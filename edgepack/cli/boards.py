@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
@@ -37,8 +38,9 @@ def up(
     if kind not in get_args(BoardKind):
         raise UsageError(f"unknown kind {kind!r}", expected=" or ".join(get_args(BoardKind)))
     if profile:
-        (resolved,) = catalog.load_profiles([profile])
-        profile = resolved.name
+        catalog.load_profiles([profile])
+        # A profile of the user's own is known by its file, which must be found from any folder.
+        profile = str(Path(profile).absolute()) if profile.endswith(".toml") else profile
     targets = boards.up(name, kind, profile, count, progress())  # type: ignore[arg-type]  # checked above
     if json:
         print_json({"targets": [target_document(target) for target in targets]})
