@@ -133,6 +133,10 @@ def _ask_openssh(folder: str, message: bytes, armored: str, key: bytes) -> "bool
             file.write(armored)
         command = [program, "-Y", "verify", "-f", allowed, "-I", "edgepack", "-n", NAMESPACE, "-s", signature]
         done = subprocess.run(command, input=message, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Fault(
+            "board", f"ssh-keygen did not check a signature within {_SECONDS:.0f} s", advice="run this again"
+        ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     said = done.stderr.decode("utf-8", "replace")
