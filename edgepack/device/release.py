@@ -6,12 +6,14 @@ import json
 import os
 import pkgutil
 import shutil
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from . import journal, runtime, selftest, store, trust
-from .admission import Subject
 from .faults import Fault
 from .requests import InstallRequest, check
+
+if TYPE_CHECKING:
+    from .admission import Subject
 
 SCHEMA = "edgepack.installed/1"
 
@@ -41,6 +43,8 @@ class Record(NamedTuple):
 
     @property
     def subject(self) -> Subject:
+        from .admission import Subject
+
         return Subject(self.digest, self.manifest, self.name, self.version, self.profile)
 
 
@@ -58,7 +62,7 @@ def install(root: str, request: InstallRequest) -> Dict[str, Any]:
     Raises Fault where a blob is missing or broken, the manifest is not the request's, this board does not trust it, or an answer
     is wrong. Nothing of a release is run before its signature was checked.
     """
-    with store.locked(root, "install"):
+    with store.locked(root, "install", request.who):
         manifest = read_manifest(store.blob_path(root, request.manifest), request.manifest)
         if (manifest["name"], manifest["version"]) != (request.name, request.version):
             raise Fault("trust", f"the manifest is of {manifest['name']} {manifest['version']}", expected=request.name)
@@ -81,6 +85,8 @@ def _admit(root: str, request: InstallRequest, profile: str) -> Tuple[InstallReq
         before = read(root, request.name, request.release)
         if before is not None:
             request = request._replace(record=before.record, signature=before.signature)
+    from .admission import Subject
+
     subject = Subject(request.release, request.manifest, request.name, request.version, profile)
     highest = store.read_lines(root).get(request.name, store.Line()).highest
     return request, trust.admit(root, subject, request.record, request.signature, highest, request.downgrade)

@@ -15,12 +15,16 @@ import json
 import os
 import re
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
-from . import admission, journal, sshsig, store
-from .admission import Device, Evidence, ReleaseRecord, Subject, Verdict
+from . import store
 from .faults import Fault
-from .requests import TrustRequest
+
+if TYPE_CHECKING:
+    from .admission import Device, Evidence, Subject, Verdict
+    from .requests import TrustRequest
+
+# What checks signatures is imported where it is used: a board that trusts no key has nothing to compile.
 
 SYSTEM = "/etc/edgepack/trust"
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -90,6 +94,8 @@ def read(root: str) -> Trust:
         raise Fault("trust", f"{folder}/revoked is broken", expected="a fingerprint SHA256:… in every line")
     keys: List[str] = []
     for name in _files(folder):
+        from . import sshsig
+
         path = os.path.join(folder, name)
         keys += [sshsig.fingerprint(sshsig.parse_key(line, path)) for line in _lines(path)]
     kept = tuple(dict.fromkeys(key for key in keys if key not in revoked))
@@ -104,12 +110,14 @@ def admit(root: str, subject: Subject, record: str, signature: str, highest: str
     Raises Fault (`trust`, or `gate` for a version that is older) naming the rule that forbids it. What was learnt of the time
     is kept.
     """
+    from . import admission, sshsig
+
     trust = read(root)
     signer, checker, parsed = "", "", None
     if record or signature:
         parsed = admission.decode(record.encode())
         signer, checker = sshsig.verify(root, record.encode(), signature)
-    evidence = Evidence(
+    evidence = admission.Evidence(
         subject=subject,
         record=parsed,
         signer=signer,
@@ -142,6 +150,8 @@ def enrol(root: str, request: TrustRequest) -> Dict[str, Any]:
 
     Raises Fault where the board's administrator keeps its trust and it is not what is asked for, and for a key that was revoked.
     """
+    from . import journal, sshsig
+
     with store.locked(root, "trust"):
         before = read(root)
         wanted = {sshsig.fingerprint(sshsig.parse_key(line, "the key")): line for line in request.keys}
@@ -173,23 +183,24 @@ def enrol(root: str, request: TrustRequest) -> Dict[str, Any]:
 def state(root: str) -> Dict[str, Any]:
     """What the host is told of it."""
     trust = read(root)
-    device = trust.device or Device("", {})
     return {
         "keys": list(trust.keys),
         "revoked": list(trust.revoked),
         "required": trust.required,
         "system": trust.system,
         "allow_unsigned": trust.allow_unsigned,
-        "device": device.name,
-        "labels": device.labels,
+        "device": trust.device.name if trust.device else "",
+        "labels": trust.device.labels if trust.device else {},
         "clock": int(time.time()),
         "floor": floor(root),
     }
 
 
 def refusal(verdict: Verdict, evidence: Evidence) -> Fault:
+    from . import admission
+
     subject = evidence.subject
-    record: Any = evidence.record or ReleaseRecord("", "", "", "", "", "", "", (), "")
+    record = evidence.record or admission.ReleaseRecord("", "", "", "", "", "", "", (), "")
     words = {
         "release": f"{subject.name} {subject.version}",
         "bundle": subject.bundle,
@@ -219,7 +230,7 @@ def _ensure_kept(before: Trust, wanted: Dict[str, str], revoked: List[str]) -> N
 
 def _learn(before: Trust, request: TrustRequest) -> None:
     labels = dict(one.split("=", 1) for one in request.labels if "=" in one)
-    if before.device != Device(request.device, labels):
+    if before.device != (request.device, labels):
         told = {"name": request.device, "labels": labels, "allow_unsigned": before.allow_unsigned}
         store.write_json(os.path.join(before.folder, "device.json"), told)
 
@@ -228,6 +239,8 @@ def _device(path: str) -> Tuple[Optional[Device], bool]:
     text = "".join(_lines(path))
     if not text:
         return None, False
+    from .admission import Device
+
     try:
         raw = json.loads(text)
         name, labels, allow = raw.get("name", ""), raw.get("labels", {}), raw.get("allow_unsigned", False)
