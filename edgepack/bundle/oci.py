@@ -59,6 +59,7 @@ class ImageManifest(Struct, frozen=True, kw_only=True, rename="camel"):
 class Referrer(Struct, frozen=True, kw_only=True, rename="camel"):
     """An OCI manifest that says something of another, its subject: a signature of a bundle."""
 
+    schema_version: int = 2
     media_type: str = IMAGE_MANIFEST
     artifact_type: str = ""
     config: Descriptor

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from edgepack.cli.bundles import Word, bundle_of
 from edgepack.cli.output import Json, print_json
@@ -30,9 +33,32 @@ def sbom(bundle: Word, json: Json = False) -> None:
     _print_paper(bundle_of(bundle), "sbom")
 
 
-def provenance(bundle: Word, json: Json = False) -> None:
-    """Where it came from: an in-toto statement with SLSA provenance, as JSON with or without --json."""
-    _print_paper(bundle_of(bundle), "provenance")
+def provenance(
+    bundle: Word,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(help="Print a DSSE envelope, signed with this OpenSSH key (Ed25519; a .pub: the agent's)."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Where it came from: an in-toto statement with SLSA provenance, as JSON with or without --json.
+
+    Signed, the statement is about the bundle's digest as well, and any tool that reads DSSE can check it.
+    """
+    opened = bundle_of(bundle)
+    if sign_key is None:
+        return _print_paper(opened, "provenance")
+    from edgepack import papers
+    from edgepack.cli.trusting import seal
+
+    sealing = seal(sign_key, "", None, "")
+    assert sealing is not None
+    signer = sealing.signer
+    opened.verify()
+    public = papers.PublicKey(signer.key.fingerprint, signer.key.raw)
+    data = papers.envelope(papers.statement(opened.manifest, opened.digest), public, signer.sign_exactly)
+    sys.stdout.write(data.decode() + "\n")
+    return None
 
 
 def _print_paper(opened: Bundle, kind: str) -> None:

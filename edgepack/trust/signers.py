@@ -29,6 +29,10 @@ class Signer(Protocol):
         """An armored SSHSIG. Ed25519 is deterministic: the same key and message give the same bytes (RFC 8032 §5.1.6)."""
         ...
 
+    def sign_exactly(self, message: bytes) -> bytes:
+        """64 bytes of Ed25519 over `message` itself, for formats with a prefix of their own against confusion, as DSSE has."""
+        ...
+
 
 def load_signer(path: Path, ask: Ask) -> Signer:
     """The signer of a private key file, or of a `.pub` file whose private half ssh-agent holds.
@@ -98,8 +102,11 @@ class _FileSigner:
     key: PublicKey
 
     def sign(self, message: bytes) -> str:
-        signature = self.private.sign(sshsig.signed_bytes(message))
+        signature = self.sign_exactly(sshsig.signed_bytes(message))
         return sshsig.encode(SshSignature(self.key, sshsig.NAMESPACE, "sha512", signature))
+
+    def sign_exactly(self, message: bytes) -> bytes:
+        return self.private.sign(message)
 
 
 @dataclass(frozen=True)
@@ -107,19 +114,22 @@ class _AgentSigner:
     key: PublicKey
 
     def sign(self, message: bytes) -> str:
+        signature = self.sign_exactly(sshsig.signed_bytes(message))
+        return sshsig.encode(SshSignature(self.key, sshsig.NAMESPACE, "sha512", signature))
+
+    def sign_exactly(self, message: bytes) -> bytes:
         import paramiko
 
         try:
             with _held(self.key) as held:
-                answer = held.sign_ssh_data(sshsig.signed_bytes(message)) if held else b""
+                answer = held.sign_ssh_data(message) if held else b""
         except (paramiko.SSHException, OSError) as error:
             raise TrustError(
                 f"ssh-agent did not sign with {self.key.fingerprint}: {error}",
                 expected="its consent",
                 advice="confirm it where ssh-agent asks, or unlock the agent (ssh-add -X)",
             ) from None
-        signature = SshSignature(self.key, sshsig.NAMESPACE, "sha512", sshsig.value_of(cast(bytes, answer)))
-        return sshsig.encode(signature)
+        return sshsig.value_of(cast(bytes, answer))
 
 
 def _in_agent(key: PublicKey) -> _AgentSigner | None:

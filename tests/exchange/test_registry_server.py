@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from edgepack import bundle, digest, exchange, references, store
+from edgepack import bundle, digest, exchange, references, signing, store, trust
 from edgepack.bundle import Bundle, open_bundle
 from edgepack.cli.progress import Plain
 from edgepack.errors import BoardError, InputError, TrustError
@@ -251,3 +251,46 @@ def test_a_published_bundle_leaves_the_store_as_it_came(server, home, make_bundl
     publish(open_bundle(entry.path), f"{server.host}/store/kws:1")
     skopeo("copy", f"oci:{entry.path}", f"oci-archive:{tmp_path / 'by-skopeo.edgepack'}")
     assert open_bundle(tmp_path / "by-skopeo.edgepack").digest == entry.digest
+
+
+class TestSignature:
+    @pytest.fixture
+    def signed(self, make_bundle, tmp_path):
+        key = tmp_path / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        source = make_bundle(name="signed")
+        return source, signing.sign(source, trust.load_signer(key, lambda _: ""), signing.Terms())
+
+    def test_it_travels_where_the_registry_knows_no_referrers(self, server, home, signed, tmp_path):
+        unsigned, source = signed
+        assert source.digest == unsigned.digest and len(source.signatures) == 1
+        word = f"{server.host}/signed/kws:1"
+        assert publish(source, word).signatures == 1
+        assert publish(source, word).unchanged
+        done = fetch(word)
+        assert done.signatures == 1 and done.entry.signed
+        got = open_bundle(done.entry.path)
+        assert got.signatures == source.signatures
+        assert bundle.export(got, tmp_path / "out").path.read_bytes() == source.path.read_bytes()
+        tag = source.digest.replace(":", "-")
+        listed = json.loads(
+            skopeo("inspect", "--tls-verify=false", "--raw", f"docker://{server.host}/signed/kws:{tag}")
+        )
+        assert [one["digest"] for one in listed["manifests"]] == list(source.signatures)
+
+    def test_one_that_comes_later_joins_what_is_there(self, server, home, signed):
+        _, source = signed
+        word = f"{server.host}/later/kws:1"
+        for blob in source.signatures:
+            assert blob in bundle.contents(source).blobs()
+        bare = bundle.Contents(bundle.contents(source).image, (), "1.0.0")
+        with store.stage() as staging:
+            for blob, size in bare.blobs().items():
+                with source.open_blob(blob) as stream:
+                    staging.put(blob, size, stream)
+            unsigned = store.keep(staging, bare, "test")
+        assert publish(open_bundle(unsigned.path), word).signatures == 0 and not fetch(word).entry.signed
+        later = publish(source, word)
+        assert (later.unchanged, later.signatures) == (False, 1)
+        assert fetch(word).entry.signed and store.find("signed").signed
+        open_bundle(store.find("signed").path).verify()
