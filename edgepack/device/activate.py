@@ -21,7 +21,7 @@ def activate(root: str, request: ActivateRequest) -> Dict[str, Any]:
     Raises Fault on a file system without links, when the active release is no longer `expected`, where the release's signature
     or its record forbids it (for one a version below the highest ever active), and where a file of the release changed.
     """
-    with store.locked(root, "activate"):
+    with store.locked(root, "activate", request.who):
         line = store.read_lines(root).get(request.name, Line())
         before = store.active(root, request.name)
         record = _checked(root, request, line, before)
@@ -47,7 +47,7 @@ def rollback(root: str, request: RollbackRequest) -> Dict[str, Any]:
 
     Raises Fault where there is none, or where a file of it changed.
     """
-    with store.locked(root, "rollback"):
+    with store.locked(root, "rollback", request.who):
         line = store.read_lines(root).get(request.name, Line())
         before = store.active(root, request.name)
         if request.leave and before != request.leave:
@@ -78,7 +78,7 @@ def remove(root: str, request: RemoveRequest) -> Dict[str, Any]:
 
     Raises Fault for the active release on its own.
     """
-    with store.locked(root, "remove"):
+    with store.locked(root, "remove", request.who):
         line = store.read_lines(root).get(request.name, Line())
         if request.release and store.active(root, request.name) == request.release:
             raise Fault("input", f"{request.release} is active", advice="roll back first, or remove the whole name")
@@ -103,9 +103,11 @@ def remove(root: str, request: RemoveRequest) -> Dict[str, Any]:
 def _checked(root: str, request: ActivateRequest, line: Line, before: str) -> release.Record:
     """The record of the release that may be activated."""
     if before not in (request.expected, request.release):
+        other = journal.last_who(root, request.name)
         raise Fault(
             "board",
-            f"the active release of {request.name} changed since this push began: it is {before or 'none'} now",
+            f"the active release of {request.name} changed since this push began: it is {before or 'none'} now"
+            + (f", switched by {other}" if other else ""),
             expected=request.expected or "none",
             advice="somebody else pushed to this board; look at edgepack status, then push again",
         )

@@ -34,6 +34,24 @@ def append(root: str, verb: str, **what: str) -> None:
         os.fsync(file.fileno())
 
 
+def last_who(root: str, name: str) -> str:
+    """Who asked for the last thing that was done to a release of that name; empty where the log does not tell."""
+    try:
+        with open(os.path.join(root, "log.jsonl"), "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:  # torn by a power cut, or begun before the tail
+            continue
+        if entry.get("name") == name and entry.get("who"):
+            return str(entry["who"])
+    return ""
+
+
 def check(root: str) -> Health:
     """Walk the chain."""
     expected, entries, intact = START, 0, True

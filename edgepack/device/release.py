@@ -62,7 +62,7 @@ def install(root: str, request: InstallRequest) -> Dict[str, Any]:
     Raises Fault where a blob is missing or broken, the manifest is not the request's, this board does not trust it, or an answer
     is wrong. Nothing of a release is run before its signature was checked.
     """
-    with store.locked(root, "install"):
+    with store.locked(root, "install", request.who):
         manifest = read_manifest(store.blob_path(root, request.manifest), request.manifest)
         if (manifest["name"], manifest["version"]) != (request.name, request.version):
             raise Fault("trust", f"the manifest is of {manifest['name']} {manifest['version']}", expected=request.name)

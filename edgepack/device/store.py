@@ -179,7 +179,7 @@ def write_line(root: str, name: str, line: Optional[Line]) -> None:
 
 
 @contextlib.contextmanager
-def locked(root: str, verb: str) -> Iterator[None]:
+def locked(root: str, verb: str, who: str = "") -> Iterator[None]:
     """Hold the board's one lock. Raises Fault when another agent still holds it after a quarter of the verb's deadline."""
     os.makedirs(root, mode=0o755, exist_ok=True)
     left = signal.getitimer(signal.ITIMER_REAL)[0]
@@ -203,7 +203,7 @@ def locked(root: str, verb: str) -> Iterator[None]:
             time.sleep(0.05)
         file.seek(0)
         file.truncate()
-        file.write(f"{verb}, process {os.getpid()}\n")
+        file.write(f"{verb}{' by ' + who if who else ''}, process {os.getpid()}\n")
         file.flush()
         yield
 

@@ -1,0 +1,244 @@
+"""kill -9 of the agent, of the controller, at random and at every state that has a name: old or new, whole, and it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from edgepack import boards, delivery
+from edgepack.bundle import Bundle
+from edgepack.cli.progress import Plain
+from edgepack.protocol import RemoveRequest, RollbackRequest
+from edgepack.target import Target
+
+pytestmark = [pytest.mark.faults]
+
+Amount = Callable[[str], int]
+CHUNK = 1 << 18
+
+
+def test_agents_killed_at_random(
+    updating: Any, chance: random.Random, amount: Amount, tally: Any, tmp_path: Path
+) -> None:
+    row = "random kills of the agent"
+    first = updating.copy(tmp_path / "first")
+    start = time.monotonic()
+    first.rig.push(first.steps)
+    cycle = 1.1 * (time.monotonic() - start)
+    left = amount(row)
+    needed = len(updating.steps.data)
+    while left > 0:
+        one = updating.copy(tmp_path / f"kill-{left}")
+        sent = kills = 0
+        for _ in range(min(left, chance.choice((1, 1, 2, 3, 5)))):  # a board that dies once dies again
+            with tally.fault(row):
+                sent += push_and_kill(one, chance.uniform(0, cycle))
+                kills += 1
+                one.rig.assert_whole(one.old, one.new)
+        rest = one.rig.resumed(one.steps)
+        one.rig.push(rest)
+        sent += len(rest.data)
+        one.rig.assert_whole(one.new)
+        resent = max(0, sent - needed)
+        tally.add(row, bytes_needed=needed, bytes_resent=resent, most_resent_a_kill=resent // kills)
+        assert resent <= kills * CHUNK, f"{resent} bytes were sent twice by {kills} kills"
+        shutil.rmtree(one.rig.root)
+        left -= kills
+
+
+def push_and_kill(one: Any, seconds: float) -> int:
+    """Push from where the board is; the agent that runs after `seconds` is killed. The bytes that were sent."""
+    steps = one.rig.resumed(one.steps)
+    limit = time.monotonic() + seconds
+    sent = 0
+    for verb, request, data in steps.verbs():
+        if verb == "receive" and not data:
+            continue
+        done = one.rig.run(verb, request, data, kill_after=limit - time.monotonic())
+        sent += done.sent
+        if done.killed:
+            break
+        assert done.code == 0, done
+    return sent
+
+
+@pytest.mark.parametrize("always", [False, True], ids=["once", "always"])
+def test_agents_killed_at_every_named_state(
+    updating: Any, chance: random.Random, amount: Amount, tally: Any, tmp_path: Path, always: bool
+) -> None:
+    """always: the same state kills it again and again, until somebody repairs the board."""
+    row = f"kills at named states, {'again and again' if always else 'once'}"
+    cases = [(stage, state, when) for stage in stages(updating, tmp_path) for state in stage[2] for when in WHEN]
+    wanted = amount("kills at named states")
+    if wanted < len(cases):
+        cases = chance.sample(cases, wanted)
+    for number, ((one, verb, _), state, when) in enumerate(cases):
+        request, data, allowed = case_of(one, verb)
+        copy = one.copy(tmp_path / f"state-{number}")
+        with tally.fault(row, kills=0):
+            for _ in range(3 if always else 1):
+                done = copy.rig.run(verb, request, data, hook={"at": state, "when": when})
+                tally.add(row, kills=int(done.killed))
+                assert done.code in (0, 1, -9), done
+                copy.rig.assert_whole(*allowed)
+                if verb == "receive":  # the controller asks what is there, as it does on every push
+                    again = copy.rig.resumed(copy.steps)
+                    request, data = again.send, again.data
+            copy.rig.ok(verb, request, data)
+            copy.rig.assert_whole(*allowed)
+        shutil.rmtree(copy.rig.root)
+
+
+WHEN = ("before", "after")
+
+
+def stages(updating: Any, folder: Path) -> list[tuple[Any, str, list[str]]]:
+    """The board before each verb of a push, and what states that verb goes through."""
+    found = []
+    one = updating.copy(folder / "stages")
+    for verb in ("receive", "runtime", "install", "activate", "rollback", "remove"):
+        request, data, _ = case_of(one, verb)
+        found.append((one, verb, one.rig.states_of(verb, request, data, folder)))
+        after = one.copy(folder / f"after-{verb}")
+        after.rig.ok(verb, request, data)
+        one = after
+    return found
+
+
+def case_of(one: Any, verb: str) -> tuple[Any, bytes, set[str]]:
+    """A verb's request, its bytes, and what may be active whatever happens."""
+    match verb:
+        case "rollback":
+            return RollbackRequest(name="sum", leave=one.new), b"", {one.old, one.new}
+        case "remove":
+            return RemoveRequest(name="sum"), b"", {one.old, ""}
+        case "activate":
+            return one.steps.activate, b"", {one.old, one.new}
+        case "install":
+            return one.steps.install, b"", {one.old}
+        case "runtime":
+            return one.steps.provide, b"", {one.old}
+        case _:
+            return one.steps.send, one.steps.data, {one.old}
+
+
+@pytest.mark.board
+def test_controllers_killed_at_random(
+    make_release: Callable[..., Bundle], chance: random.Random, amount: Amount, tally: Any, board: Target
+) -> None:
+    row = "random kills of the controller"
+    old, new = make_release("1.0.0"), make_release("1.1.0", size=6 << 20)
+    command = [sys.executable, "-m", "edgepack", "push", str(new.path), board.name, "--allow-unsigned", "--json"]
+    (first,) = delivery.push(old, [board], allow_unsigned=True, downgrade=False, progress=Plain())
+    assert first.outcome == "activated", first
+    start = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    cycle = 1.1 * (time.monotonic() - start)
+    for _ in range(amount(row)):
+        (back,) = delivery.push(old, [board], allow_unsigned=True, downgrade=True, progress=Plain())
+        assert back.outcome == "activated", back
+        forget(board, new)
+        with tally.fault(row):
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as controller:
+                time.sleep(chance.uniform(0, cycle))
+                controller.kill()
+            check_board(board, "1.0.0", "1.1.0")
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (result,) = json.loads(done.stdout)["targets"]
+        size = new.manifest.variants[0].size
+        tally.add(row, bytes_needed=size, bytes_sent_by_the_next=result["bytes_sent"])
+        check_board(board, "1.1.0")
+
+
+def forget(board: Target, bundle: Bundle) -> None:
+    """Remove a release and its model from a loopback board, so that the next push sends it."""
+    root = board_root(board)
+    shutil.rmtree(root / "releases/sum" / bundle.digest.partition(":")[2], ignore_errors=True)
+    for kind in ("sha256", "partial"):
+        (root / "blobs" / kind / bundle.manifest.variants[0].digest.partition(":")[2]).unlink(missing_ok=True)
+
+
+def board_root(board: Target) -> Path:
+    return Path(board.identity).parent / "home/.edgepack"
+
+
+def check_board(board: Target, *versions: str) -> None:
+    (state,) = delivery.status([board], Plain())
+    assert state.reachable, state.reason
+    (release,) = state.releases
+    assert release.active and release.version in versions and release.verified is True and state.log_intact, state
+
+
+def test_of_two_controllers_exactly_one_wins(
+    updating: Any, plan: Any, make_release: Callable[..., Bundle], amount: Amount, tally: Any, tmp_path: Path
+) -> None:
+    row = "races of two controllers"
+    rig = updating.rig
+    theirs = plan(rig, make_release("1.2.0"))
+    both = (updating.steps, theirs)
+    for steps in both:
+        for verb, request, data in steps.verbs()[:-1]:
+            rig.ok(verb, request, data)
+    for number in range(amount(row)):
+        copy = rig.copy(tmp_path / f"race-{number}")
+        asked = [
+            structs.replace(steps.activate, who=f"{who}@host") for steps, who in zip(both, ("ann", "bob"), strict=True)
+        ]
+        with tally.fault(row), ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(lambda one, copy=copy: copy.run("activate", one), asked))
+            won = [index for index, one in enumerate(done) if one.code == 0]
+            assert len(won) == 1, done
+            assert copy.active() == asked[won[0]].release
+            error = done[1 - won[0]].reply["error"]
+            assert error["kind"] == "board" and f"{('ann', 'bob')[won[0]]}@host" in error["what"], error
+            copy.assert_whole(asked[won[0]].release)
+        shutil.rmtree(copy.root)
+
+
+def test_cleaning_up_beside_an_install(
+    updating: Any, plan: Any, make_release: Callable[..., Bundle], amount: Amount, tally: Any, tmp_path: Path
+) -> None:
+    """Another name's release comes, goes and is cleaned up after, again and again, while this one is pushed."""
+    row = "clean-ups beside an install"
+    rig = updating.rig
+    other = plan(rig, make_release("3.0.0", name="other", size=1 << 16))
+    rig.push(other)
+    left = amount(row)
+    round_ = 0
+    while left > 0:
+        copy = replace(updating, rig=rig.copy(tmp_path / f"gc-{round_}"))
+        for path in (copy.rig.root / "blobs/sha256").iterdir():  # nothing is kept for being young
+            os.utime(path, (1, 1))
+        with ThreadPoolExecutor(1) as pool:
+            push = pool.submit(copy.rig.push, copy.steps)
+            while not push.done() and left > 0:
+                with tally.fault(row):
+                    copy.rig.ok("remove", RemoveRequest(name="other"))
+                    copy.rig.assert_whole(copy.old, copy.new)
+                left -= 1
+            push.result()
+        copy.rig.assert_whole(copy.new)
+        shutil.rmtree(copy.rig.root)
+        round_ += 1
+
+
+@pytest.fixture
+def board(test_home: Path, progress: Plain) -> Any:
+    name = f"faults-{os.getpid()}"
+    (target,) = boards.up(name, "loopback", "", 1, progress)
+    yield target
+    boards.down(name, progress)
