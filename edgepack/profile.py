@@ -23,7 +23,10 @@ RuntimeName = Literal["litert", "onnxruntime", "tflite-runtime"]
 
 
 class System(Struct, frozen=True, forbid_unknown_fields=True):
-    """An operating system that such devices run: which wheels are locked at build time."""
+    """An operating system that such devices run: which wheels are locked at build time.
+
+    title: for people; python, glibc: MAJOR.MINOR of what it comes with
+    """
 
     title: str
     python: str
@@ -31,7 +34,10 @@ class System(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Device(Struct, frozen=True, forbid_unknown_fields=True):
-    """cpu: QEMU's and GCC's name of the core; isa: extensions beyond the machine's base; machine: as `uname -m` prints it."""
+    """cpu: QEMU's and GCC's name of the core; isa: extensions beyond the machine's base; machine: as `uname -m` prints it
+
+    cores: how many; memory_mb: what the system sees of it; systems: what such devices run
+    """
 
     machine: str
     cpu: str
@@ -52,12 +58,18 @@ class RuntimeRange(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Compress(Struct, frozen=True, forbid_unknown_fields=True):
+    """precisions: what is tried, in each format; sparsities: shares of channels to prune, above 0 with training data only"""
+
     precisions: tuple[Precision, ...] = ("w8a8", "w8d", "fp16", "fp32")
     sparsities: tuple[float, ...] = (0.0,)
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits a variant must keep; None is no limit. max_drop is of the metric, p90 and memory are checked where measured."""
+    """Limits a variant must keep; None is no limit.
+
+    max_drop: of the metric, in its own unit; max_size_mb: of the model file
+    max_p90_ms, max_memory_mb: checked where they were measured
+    """
 
     max_drop: float | None = 0.01
     max_size_mb: float | None = None
@@ -66,6 +78,8 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
+    """runtimes: what may run a model there, in order of preference; extends: the profile whose values lie under this one's"""
+
     schema: Literal["edgepack.profile/1"]
     title: str
     device: Device

@@ -16,7 +16,14 @@ class ModelSection(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DataSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """Each an `.npz` (x, y) or `file.py:callable`; metric: a name, or `file.py:callable(outputs, y) -> float`."""
+    """Data are an `.npz` (x, y) or a `file.py:callable` that yields batches of (x, y).
+
+    calibration: samples to find value ranges with; evaluation: labelled samples that score every variant
+    training: what to recover with after pruning; without it nothing is pruned
+    metric: top1 top5 auc mae mse f1 psnr cosine, or `file.py:callable(outputs, y) -> float`, where higher is better
+    labels: the classes' names, for applications
+    preprocessing: how raw samples become the model's input
+    """
 
     calibration: str = ""
     evaluation: str = ""
@@ -27,7 +34,10 @@ class DataSection(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BuildSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """epochs: of recovery after pruning; seed: of every random choice"""
+    """profiles: what to build for where no `-p` says so
+
+    epochs: of recovery after pruning; learning_rate: of the same; seed: of every random choice
+    """
 
     profiles: tuple[str, ...] = ()
     epochs: int = 20
@@ -36,7 +46,10 @@ class BuildSection(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Project(Struct, frozen=True, forbid_unknown_fields=True):
-    """Paths are relative to the folder of the `edgepack.toml`, or to the working folder for flags."""
+    """Paths are relative to the folder of the `edgepack.toml`, or to the working folder for flags.
+
+    name: the bundle's, empty for the source's; version: the bundle's, MAJOR.MINOR.PATCH
+    """
 
     name: str = ""
     version: str = "0.1.0"

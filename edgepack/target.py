@@ -17,7 +17,15 @@ BoardKind = Literal["loopback", "emulated", "machine"]
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A target as an inventory writes it. Empty values fall back to `[defaults]`, then to the user's ssh_config."""
+    """A target as an inventory writes it. Empty values fall back to `[defaults]`, then to the user's ssh_config.
+
+    host: a name, an address or an alias of ssh_config; port, user, identity, jump: where not as ssh_config says
+    profile: a shipped one's name, or the path of your own; host_key: as `SHA256:…`, where it was not pinned by enrolling
+    root: edgepack's folder on the board, default `~/.edgepack`; labels: for expressions
+    health: a command on the board; where it fails after a switch, the release before comes back
+    restart: a command on the board that makes the application load the new release
+    board: set by `edgepack board up`, never by people
+    """
 
     host: str = ""
     port: int = 0
