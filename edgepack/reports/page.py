@@ -292,9 +292,9 @@ def _bundle(manifest: Manifest, reports: Sequence[Report]) -> Markup:
     digests = {report.bundle.digest for report in reports if report.bundle.name == manifest.name}
     provenance = manifest.provenance
     data = [
-        ("calibration", provenance.calibration),
-        ("evaluation", provenance.evaluation),
-        ("training", provenance.training),
+        ("calibration", provenance.calibration, provenance.calibration_samples),
+        ("evaluation", provenance.evaluation, provenance.evaluation_samples),
+        ("training", provenance.training, None),
     ]
     locks = "; ".join(f"{lock.runtime} for Python {lock.python} on {lock.machine}" for lock in manifest.locks)
     tensors = "; ".join(map(str, (*manifest.signature.inputs, *manifest.signature.outputs)))
@@ -311,6 +311,23 @@ def _bundle(manifest: Manifest, reports: Sequence[Report]) -> Markup:
         ("runtime locks", locks),
         ("profile", f"{manifest.profile.name}, {manifest.profile.digest}"),
         ("plan", provenance.plan),
-        *((f"{name} data", digest or "") for name, digest in data),
+        *((f"{name} data", _given(content, count)) for name, content, count in data),
     ]
-    return html.join([element("h2", "The bundle"), html.facts(rows)])
+    return html.join([element("h2", "The bundle"), html.facts(rows), *_limits(manifest)])
+
+
+def _given(content: str | None, count: int | None) -> str:
+    return f"{f'{count} samples, ' if count is not None else ''}{content}" if content else "none was given"
+
+
+def _limits(manifest: Manifest) -> list[Markup]:
+    """Where the numbers above end, as the model card in the bundle says it."""
+    given = manifest.provenance
+    lines = [
+        "Scores hold for data like the evaluation set; nothing was tested beside it, nor for groups within it."
+        if given.evaluation
+        else "No evaluation data was given: nobody knows how accurate these variants are.",
+        "" if given.calibration or given.evaluation else "Parity was measured on seeded noise, not on real samples.",
+        f"Made for devices of the profile {manifest.profile.name}; on others neither answers nor latencies were looked at.",
+    ]
+    return [element("h3", "Limits"), element("ul", *(element("li", line) for line in lines if line))]
