@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import io
 import socket
 import time
 from collections.abc import Sequence
@@ -15,17 +14,18 @@ from msgspec import structs
 from edgepack import actions, catalog, digest, signing
 from edgepack.actions import Activate, Content, FromLock, Install, Provide, Provider, Send, Wish
 from edgepack.admission import Policy
-from edgepack.delivery import desired
+from edgepack.delivery import desired, sending
+from edgepack.delivery.delta.making import Workshop
 from edgepack.delivery.desired import Desired
 from edgepack.delivery.parallel import each
 from edgepack.delivery.results import PushResult, failure
-from edgepack.delivery.runtimes import Locks, Opener, choose
-from edgepack.digest import Digest
-from edgepack.errors import EdgepackError, TrustError
+from edgepack.delivery.runtimes import Locks, choose
+from edgepack.delivery.sending import Shipment
+from edgepack.errors import EdgepackError
 from edgepack.ports import Progress
 from edgepack.profile import RuntimeName
-from edgepack.protocol import ActivateReply, BlobPart, Facts, FactsRequest, InstallReply, RuntimeReply
-from edgepack.remote import Bastions, Outgoing, Session, connect
+from edgepack.protocol import ActivateReply, Facts, FactsRequest, InstallReply, RuntimeReply
+from edgepack.remote import Bastions, Session, connect
 from edgepack.target import Target
 
 if TYPE_CHECKING:
@@ -40,10 +40,12 @@ _SWITCH_SECONDS = 240.0
 class Job:
     """One bundle on its way to one target."""
 
+    target: Target
     bundle: Bundle
     content: Content
     wish: Wish
     locks: Locks
+    workshop: Workshop
     progress: Progress
 
 
@@ -81,7 +83,7 @@ def push(
         offers=signing.offers(bundle),
     )
     policy = signing.own_policy()
-    locks = Locks(bundle.locks)
+    locks, workshop = Locks(bundle.locks), Workshop()
     with Bastions() as bastions:
 
         def one(target: Target, own: Progress) -> PushResult:
@@ -90,7 +92,7 @@ def push(
                 wish = _wish(target, policy, allow_unsigned, downgrade, tuple(variants))
                 actions.check_bundle(content, wish)
                 with connect(target, bastions=bastions) as session:
-                    result = _push(Job(bundle, content, wish, locks, own), session, dry_run)
+                    result = _push(Job(target, bundle, content, wish, locks, workshop, own), session, dry_run)
             except EdgepackError as error:
                 what = failure(error)
                 result = PushResult(
@@ -151,7 +153,9 @@ def _push(job: Job, session: Session, dry_run: bool) -> PushResult:
     course = Course()
     for action in plan:
         if isinstance(action, Send):  # it shows a bar of its own, and a terminal one at a time
-            course.sent += _send(job, session, action.parts, providers)
+            sent = sending.send(session, _shipment(job, action, providers, facts))
+            course.sent += sent.bytes
+            course.notes += sent.notes
             continue
         with job.progress.step(str(action)):
             _act(session, action, course)
@@ -165,6 +169,12 @@ def _push(job: Job, session: Session, dry_run: bool) -> PushResult:
         assurance=course.ready.assurance,
         key=course.ready.key,
         reason="; ".join(note for note in (*course.notes, course.reply.reason) if note),
+    )
+
+
+def _shipment(job: Job, action: Send, providers: dict[RuntimeName, Provider], facts: Facts) -> Shipment:
+    return Shipment(
+        job.target, job.bundle, job.content, action.parts, providers, facts, job.locks, job.workshop, job.progress
     )
 
 
@@ -217,31 +227,6 @@ def _act(session: Session, action: Provide | Install | Activate, course: Course)
             course.reply = session.call("activate", request, ActivateReply, _SWITCH_SECONDS)
         case _:
             assert_never(action)
-
-
-def _send(job: Job, session: Session, parts: tuple[BlobPart, ...], providers: dict[RuntimeName, Provider]) -> int:
-    openers: dict[str, Opener] = {}
-    for one in providers.values():
-        if isinstance(one, FromLock) and {wheel.digest for wheel in one.lock.wheels} & {part.digest for part in parts}:
-            openers |= job.locks.fetch(one.lock, job.progress)
-    for part in parts:
-        if part.digest not in openers:
-            openers[part.digest] = _blob_opener(job, Digest(part.digest))
-    try:
-        return session.send_blobs([Outgoing(part, openers[part.digest]) for part in parts], job.progress)
-    except TrustError as error:
-        if not any(part.offset for part in parts):
-            raise
-        # what an earlier try left there may be torn: a power cut can leave its length without its bytes
-        job.progress.warn(f"{error.what}: sending all of it again")
-        whole = [structs.replace(part, offset=0) for part in parts]
-        return session.send_blobs([Outgoing(part, openers[part.digest]) for part in whole], job.progress)
-
-
-def _blob_opener(job: Job, blob: Digest) -> Opener:
-    if blob == job.content.manifest_digest:
-        return lambda: io.BytesIO(job.bundle.manifest_bytes)
-    return lambda: job.bundle.open_blob(blob)
 
 
 def _line(result: PushResult, content: Content) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import select
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Set
 
-from . import store
+from . import delta, store
 from .faults import Fault
 from .requests import BlobPart, ReceiveRequest
 
@@ -58,7 +58,8 @@ def receive(root: str, request: ReceiveRequest, stream: Stream) -> Dict[str, Any
     with store.locked(root, "receive"):
         for folder in ("sha256", "partial"):
             os.makedirs(os.path.join(root, "blobs", folder), exist_ok=True)
-        needed = sum(part.size - part.offset for part in request.blobs)
+        store.sweep(os.path.join(root, "blobs", "partial"))
+        needed = sum(part.size - part.offset + part.makes_size for part in request.blobs)
         store.ensure_space(root, needed, "what is sent")
         received = 0
         for part in request.blobs:
@@ -67,7 +68,10 @@ def receive(root: str, request: ReceiveRequest, stream: Stream) -> Dict[str, Any
 
 
 def states(root: str, digests: Sequence[str], thorough: bool) -> List[Dict[str, Any]]:
-    """How much of each blob is here. thorough: a blob whose bytes changed counts as missing."""
+    """How much of each blob is here, and of whatever else has begun to arrive.
+
+    thorough: a blob whose bytes changed counts as missing
+    """
     found = []
     for digest in digests:
         blob = store.blob_path(root, digest)
@@ -78,14 +82,49 @@ def states(root: str, digests: Sequence[str], thorough: bool) -> List[Dict[str, 
         path = store.blob_path(root, digest) if complete else store.partial_path(root, digest)
         size = os.path.getsize(path) if os.path.exists(path) else 0
         found.append({"digest": digest, "bytes": size, "complete": complete})
-    return found
+    return found + _begun(root, set(digests))
+
+
+def _begun(root: str, known: Set[str]) -> List[Dict[str, Any]]:
+    partial = os.path.join(root, "blobs", "partial")
+    begun = ["sha256:" + name for name in store.names_in(partial)]
+    return [
+        {"digest": digest, "bytes": os.path.getsize(store.partial_path(root, digest)), "complete": False}
+        for digest in begun
+        if digest not in known
+    ]
 
 
 def _one(root: str, part: BlobPart, stream: Stream) -> int:
+    goal = part.makes or part.digest
+    blob = store.blob_path(root, goal)
+    if os.path.exists(blob) and store.hash_file(blob) == goal:
+        return _skip(stream, part.size - part.offset, part)
+    path = _take(root, part, stream)
+    if part.makes:
+        _apply(root, path, part)
+    else:
+        os.chmod(path, 0o444)
+        os.replace(path, blob)
+        store.sync_folder(os.path.dirname(blob))
+    return part.size - part.offset
+
+
+def _apply(root: str, path: str, part: BlobPart) -> None:
+    try:
+        delta.apply(root, path, part.makes, part.makes_size)
+    except (Fault, OSError) as error:
+        if not isinstance(error, Fault) or error.kind == "trust":  # it will not do better next time
+            os.unlink(path)
+        raise
+    for left in (path, store.partial_path(root, part.makes)):
+        if os.path.exists(left):
+            os.unlink(left)
+
+
+def _take(root: str, part: BlobPart, stream: Stream) -> str:
+    """Where the part's bytes are once all of them are here, fsynced, and their digest is right."""
     left = part.size - part.offset
-    blob = store.blob_path(root, part.digest)
-    if os.path.exists(blob) and store.hash_file(blob) == part.digest:
-        return _skip(stream, left, part)
     path = store.partial_path(root, part.digest)
     hasher = _resume(path, part)
     with open(path, "ab") as file:
@@ -110,10 +149,7 @@ def _one(root: str, part: BlobPart, stream: Stream) -> int:
             expected="the bytes that the bundle's manifest names",
             advice="run this again; if it stays, the bundle or the link is broken (edgepack verify BUNDLE)",
         )
-    os.chmod(path, 0o444)
-    os.replace(path, blob)
-    store.sync_folder(os.path.join(root, "blobs", "sha256"))
-    return part.size - part.offset
+    return path
 
 
 def _resume(path: str, part: BlobPart) -> Any:

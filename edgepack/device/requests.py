@@ -25,6 +25,8 @@ class BlobPart(NamedTuple):
     digest: str
     size: int
     offset: int = 0
+    makes: str = ""
+    makes_size: int = 0
 
 
 class ReceiveRequest(NamedTuple):
@@ -115,6 +117,7 @@ _PARTS: Dict[str, Any] = {
 _PLAIN: Dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float)}
 _CHECKED = {
     "digest": "digest",
+    "makes": "digest",
     "manifest": "digest",
     "name": "name",
     "device": "name",

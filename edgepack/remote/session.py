@@ -26,6 +26,8 @@ _MOST_STDERR = 1 << 16
 _STALL = 60.0
 _SLOWEST = 8 << 10
 """Bytes a second below which a link counts as broken."""
+_SLOWEST_UNPACKING = 256 << 10
+"""Bytes a second that the slowest board makes out of a delta."""
 _GRACE = 5.0
 """Seconds that the agent, which keeps the same deadline, gets to say itself that it ran out of time."""
 _ERRORS: dict[str, type[EdgepackError]] = {
@@ -61,6 +63,8 @@ class Session:
         self._target, self._transport = target, transport
         self._root = target.root or "~/.edgepack"
         self._digest = digest.hex_of(digest.of_bytes(agent_pyz()))
+        self.bytes_sent = 0
+        """Of blobs, by this session, whatever became of them."""
 
     def call(self, verb: str, request: Struct, reply: type[Reply], deadline: float) -> Reply:
         """Ask the agent, which is sent first where the board lacks it. deadline: seconds.
@@ -79,14 +83,20 @@ class Session:
             return 0
         size = sum(one.part.size - one.part.offset for one in blobs)
         line = msgspec.json.encode(ReceiveRequest(tuple(one.part for one in blobs))) + b"\n"
-        deadline = 120 + size / _SLOWEST
+        deadline = 120 + size / _SLOWEST + sum(one.part.makes_size for one in blobs) / _SLOWEST_UNPACKING
         chunks = sum(-(-(one.part.size - one.part.offset) // _CHUNK) for one in blobs)
 
         def data() -> Iterator[bytes]:
-            stream = _stream(line, blobs)
+            stream = self._counted(_stream(line, blobs))
             return progress.track(stream, f"sending {size / 1e6:.2f} MB", total=chunks + 1) if progress else stream
 
         return self._ask("receive", data, ReceiveReply, deadline).bytes
+
+    def _counted(self, stream: Iterator[bytes]) -> Iterator[bytes]:
+        yield next(stream)  # the request itself
+        for chunk in stream:
+            yield chunk
+            self.bytes_sent += len(chunk)
 
     def _ask(self, verb: str, data: Callable[[], Iterator[bytes]], reply: type[Reply], deadline: float) -> Reply:
         command = commands.run_agent(self._root, self._digest, verb, deadline)
