@@ -76,7 +76,7 @@ def apply(root: str, payload: str, goal: str, size: int) -> None:
         os.chmod(aside, 0o444)
         os.replace(aside, blob)
         store.sync_folder(os.path.dirname(blob))
-    except (zlib.error, ValueError, EOFError, _lzma_error()) as error:
+    except (zlib.error, ValueError, EOFError, RecursionError, _lzma_error()) as error:
         raise _refused(f"cannot be unpacked ({error})", goal) from None
     finally:
         if os.path.exists(aside):
@@ -218,8 +218,11 @@ def _span(raw: Any) -> Span:
 
 def _spans(body: Body, header: Header, base: Any, out: BinaryIO) -> None:
     masks: Dict[Tuple[int, int], Masks] = {}
+    there = os.fstat(base.fileno()).st_size if base else 0
     for span in header.spans:
         if span.start >= 0:
+            if span.start + span.length > there:
+                raise ValueError("its base is too short")
             base.seek(span.start)
         left = span.length
         while left:
@@ -227,8 +230,6 @@ def _spans(body: Body, header: Header, base: Any, out: BinaryIO) -> None:
             data = _interleave(body.read(count), span.width)
             if span.start >= 0:
                 before = base.read(count)
-                if len(before) != count:
-                    raise ValueError("its base is too short")
                 key = (count, span.width)
                 if key not in masks:
                     masks.clear()  # one at a time: most blocks are alike
