@@ -9,6 +9,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from edgepack.convert.onnx_to_torch.node import Tensor
+from edgepack.model import Signature
 
 DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
@@ -59,3 +60,9 @@ def lowest(dtype: torch.dtype) -> float | int:
 def element_type(dtype: torch.dtype) -> int:
     """ONNX's element type of a dtype in `DTYPES`."""
     return next(number for number, own in DTYPES.items() if own == dtype)
+
+
+def examples(signature: Signature) -> tuple[Tensor, ...]:
+    """Zeros of the inputs' shapes, with a batch of 1 where it is open."""
+    shapes = ([1 if size is None else size for size in spec.shape] for spec in signature.inputs)
+    return tuple(torch.zeros(shape, dtype=_NAMES[s.dtype]) for shape, s in zip(shapes, signature.inputs, strict=True))

@@ -82,6 +82,12 @@ class _Translation:
             )
         shape = (1 if axis == 0 and size is None else size for axis, size in enumerate(spec.shape))
         sizes = [_fixed(self.source, spec, axis, size) for axis, size in enumerate(shape)]
+        own = [size.dim_value for size in declared[spec.name].type.tensor_type.shape.dim]
+        if len(own) != len(sizes) or any(n not in (0, m) for n, m in zip(own, sizes, strict=True)):
+            raise InputError(
+                f"{self.source}: input {spec} does not fit the file, which has [{', '.join(str(n or '?') for n in own)}]",
+                expected="the file's sizes, and any where it leaves one open (?)",
+            )
         dtype = tensors.dtype_of(spec.dtype)
         written = tensors.dtype_name(declared[spec.name].type.tensor_type.elem_type)
         if dtype is None or written != spec.dtype:

@@ -202,6 +202,15 @@ def test_a_dtype_that_is_not_the_files_is_named(tmp_path: Path) -> None:
         to_module(path, wrong)
 
 
+def test_a_size_that_is_not_the_files_is_named(tmp_path: Path) -> None:
+    path, signature = saved_net(tmp_path)
+    wrong = Signature((TensorSpec("x", (1, 2, 6, 7)),), signature.outputs)
+    with pytest.raises(
+        InputError, match=r"input x: float32\[1, 2, 6, 7\] does not fit the file, which has \[\?, 2, 6, 6\]"
+    ):
+        to_module(path, wrong)
+
+
 def test_an_input_that_is_not_there_is_named(tmp_path: Path) -> None:
     path, signature = saved_net(tmp_path)
     with pytest.raises(InputError, match="has no input 'z'"):

@@ -98,7 +98,7 @@ def cut(node: Node) -> Call:
         steps = node.constants(4) if node.has(4) else None
     rank = node.rank(0)
     given = zip(axes or range(len(starts)), starts, ends, steps or (1,) * len(starts), strict=True)
-    ranges = [(node.axis(axis), _between(*bounds, node.shape(0)[axis])) for axis, *bounds in given]
+    ranges = [(node.axis(axis), _between(start, end, step, node.shape(0)[axis])) for axis, start, end, step in given]
     if any(not places for _, places in ranges):
         return lambda x, *_: x[_where(rank, [(axis, slice(0, len(places))) for axis, places in ranges])]
     forward = [
