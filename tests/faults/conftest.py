@@ -44,13 +44,13 @@ from edgepack.variant import Parity
 
 # name: (in every test run, in the long run)
 AMOUNTS = {
-    "random kills of the agent": (10, 500),
-    "kills at named states": (10, 10_000),
+    "random kills of the agent": (8, 500),
+    "kills at named states": (6, 10_000),
     "random kills of the controller": (2, 200),
     "power cuts": (0, 50),
-    "cuts of the connection": (6, 106),
+    "cuts of the connection": (4, 106),
     "stalls of the connection": (1, 6),
-    "flaps of the connection": (3, 50),
+    "flaps of the connection": (2, 50),
     "pushes over a slow link": (0, 4),
     "errors of the disk": (12, 10_000),
     "full disks": (4, 60),
@@ -334,7 +334,7 @@ class Rig:
         return receive.states(str(self.root), digests, True)
 
     def copy(self, folder: Path) -> Rig:
-        shutil.copytree(self.root, folder, symlinks=True)
+        subprocess.run(["cp", "-a", self.root, folder], check=True)  # a release's files stay links to the blobs
         return replace(self, root=folder)
 
     def active(self, name: str = "sum") -> str:
@@ -511,6 +511,8 @@ class Updating:
     rig: Rig
     old: str
     steps: Steps
+    golden: str
+    profile: str = PROFILE
 
     @property
     def new(self) -> str:
@@ -534,7 +536,14 @@ def template(
     old = make_release("1.0.0")
     rig.push(plan(rig, old))
     assert rig.active() == old.digest
-    return Updating(rig, old.digest, plan(rig, make_release("1.1.0", locks=(next_lock,))))
+    new = make_release("1.1.0", locks=(next_lock,))
+    return Updating(rig, old.digest, plan(rig, new), new.manifest.variants[0].golden)
+
+
+@pytest.fixture(scope="session")
+def rig_at(template: Updating) -> Callable[[Path], Rig]:
+    """The agent over any root."""
+    return lambda root: replace(template.rig, root=root)
 
 
 @pytest.fixture
