@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import random
@@ -18,10 +20,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from edgepack import boards, delivery
+from edgepack import boards, delivery, digest
 from edgepack.bundle import Bundle
 from edgepack.cli.progress import Plain
-from edgepack.protocol import RemoveRequest, RollbackRequest
+from edgepack.delivery.delta.align import Layout, align
+from edgepack.delivery.delta.encode import encode, prepare
+from edgepack.protocol import BlobPart, ReceiveRequest, RemoveRequest, RollbackRequest
 from edgepack.target import Target
 
 pytestmark = [pytest.mark.faults]
@@ -100,6 +104,46 @@ def test_agents_killed_at_every_named_state(
             copy.rig.ok(verb, request, data)
             copy.rig.assert_whole(*allowed)
         shutil.rmtree(copy.rig.root)
+
+
+def test_agents_killed_while_a_delta_becomes_a_model(
+    updating: Any, chance: random.Random, amount: Amount, tally: Any, tmp_path: Path
+) -> None:
+    """At each of its states, by kill -9 and by a full disk: the model is not there or whole, and it arrives after."""
+    row = "kills and errors in a delta"
+    rig = updating.rig
+    old = max((rig.root / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size).read_bytes()
+    new = old[:5000] + chance.randbytes(3000) + old[8000:] + b"more"
+    goal = digest.of_bytes(new)
+    payload = delta_of(new, old)
+    request = ReceiveRequest((BlobPart(digest.of_bytes(payload), len(payload), 0, goal, len(new)),))
+    cases = [
+        (state, when, number)
+        for state in rig.states_of("receive", request, payload, tmp_path)
+        for when, number in (("before", 0), ("after", 0), ("before", errno.ENOSPC))
+    ]
+    if (wanted := amount("kills at named states")) < len(cases):
+        cases = chance.sample(cases, wanted)
+    for number, (state, when, error) in enumerate(cases):
+        copy = updating.copy(tmp_path / f"delta-{number}")
+        hook = {"at": state, "when": when, "errno": error}
+        with tally.fault(row):
+            done = copy.rig.run("receive", request, payload, hook=hook)
+            assert done.code in (0, 1, -9) and "Traceback" not in done.stderr, (hook, done)
+            copy.rig.assert_whole(copy.old)
+            (found, *begun) = copy.rig.states((goal,))
+            assert found["complete"] in (True, False)
+            have = next((one["bytes"] for one in begun if one["digest"] == digest.of_bytes(payload)), 0)
+            part = structs.replace(request.blobs[0], offset=have)
+            copy.rig.ok("receive", ReceiveRequest((part,)), payload[have:])
+            assert copy.rig.states((goal,))[0]["complete"]
+        shutil.rmtree(copy.rig.root)
+
+
+def delta_of(new: bytes, old: bytes) -> bytes:
+    files = io.BytesIO(new), io.BytesIO(old)
+    recipe = prepare(align(Layout((), len(new)), Layout((), len(old))), len(new), *files, digest.of_bytes(old))
+    return b"".join(encode(recipe, "z", *files))
 
 
 WHEN = ("before", "after")
