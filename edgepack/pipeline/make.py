@@ -14,12 +14,13 @@ from msgspec import Struct
 from edgepack import bundle, compress, convert, digest, evaluate, runtimes
 from edgepack.digest import Digest
 from edgepack.errors import InexpressibleError, InputError
-from edgepack.names import Precision
+from edgepack.names import Precision, VariantId
 from edgepack.pipeline import cache
 from edgepack.pipeline.prepare import Inputs, data_digest
 from edgepack.plan import Plan
 from edgepack.ports import Loaded, Progress, TorchNative
 from edgepack.recipe import Convert, Prune, Quantize, Recipe, Recover, format_of, precision_of, sparsity_of
+from edgepack.runtimes import ceiling
 from edgepack.samples import Array, Arrays, Run, over
 from edgepack.sources import torch_source
 from edgepack.variant import Built, Failed, Parity
@@ -58,19 +59,24 @@ class Workshop:
     _pruned: dict[Digest, Loaded] = field(default_factory=dict)
 
     def make(self, recipe: Recipe) -> Made | Failed:
-        """Build, compare and score one variant. What cannot be made or answers wrongly is `Failed` with its reason."""
+        """Build, compare and score one variant.
+
+        What cannot be made, answers wrongly, or is beyond the runtime of the profile's boards is `Failed` with its reason.
+        """
+        made = self._make(recipe)
+        if not isinstance(made, Made) or made.variant.format != "tflite":
+            return made
+        runtime = made.variant.runtime
+        reason = ceiling.refusal(made.model, runtime, self.plan.profile.profile.runtimes[runtime])
+        return _failed(made.variant.id, recipe, reason) if reason else made
+
+    def _make(self, recipe: Recipe) -> Made | Failed:
         id = self.plan.id_of(recipe)
         try:
             folder = cache.entry(self._key("variant", recipe), lambda fresh: self._produce(recipe, fresh))
         except InputError as error:
             # The source and the data were checked before: what fails here is this recipe's own.
-            return Failed(
-                id=id,
-                format=format_of(recipe),
-                precision=precision_of(recipe),
-                sparsity=sparsity_of(recipe),
-                reason=str(error).replace("\n", "; "),
-            )
+            return _failed(id, recipe, str(error).replace("\n", "; "))
         measured = msgspec.json.decode((folder / "measured.json").read_bytes(), type=Measured)
         model = folder / f"model.{format_of(recipe)}"
         scored = self.inputs.scored
@@ -132,7 +138,7 @@ class Workshop:
 
     def _float_file(self, recipe: Recipe) -> Path:
         """The float parent of a quantized variant: itself a variant, made and checked first."""
-        made = self.make(recipe)
+        made = self._make(recipe)  # a parent need not run on the board
         match made:
             case Made(model=model):
                 return model
@@ -230,3 +236,9 @@ def tolerances(expected: Arrays, parity: Parity, precision: Precision) -> tuple[
 def _labels(labels: Array | None) -> Array:
     assert labels is not None, "evaluation data is loaded with labels"
     return labels
+
+
+def _failed(id: VariantId, recipe: Recipe, reason: str) -> Failed:
+    return Failed(
+        id=id, format=format_of(recipe), precision=precision_of(recipe), sparsity=sparsity_of(recipe), reason=reason
+    )
