@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgepack.cli.bundles import Word, bundle_of
 from edgepack.cli.output import Json, print_json, print_table
 from edgepack.cli.targets import Inventory, Words
+
+if TYPE_CHECKING:
+    from edgepack.report import Report
 
 
 def bench(
@@ -40,6 +44,10 @@ def bench(
     if json:
         print_json(reports[0] if len(reports) == 1 else {"reports": reports})
         return
+    print_reports(reports)
+
+
+def print_reports(reports: Sequence[Report]) -> None:
     rows = [
         (
             report.run_context.target,

@@ -99,6 +99,7 @@ def _build(project: Path, kind: str, out: Path, progress: Progress) -> tuple[Res
 def _deliver(result: Result, target: Target, progress: Progress) -> tuple[Report, ...]:
     """Push, then measure what the board activated."""
     from edgepack import delivery, measure
+    from edgepack.cli.benching import print_reports
     from edgepack.cli.delivering import exit_with
     from edgepack.report import BenchProtocol
 
@@ -106,12 +107,12 @@ def _deliver(result: Result, target: Target, progress: Progress) -> tuple[Report
         result.bundle, (target,), allow_unsigned=True, downgrade=True, dry_run=False, progress=progress
     )
     for each in pushed:
-        progress.note(
-            f"{each.target}: {each.outcome} {each.release} ({each.bytes_sent / 1e6:.1f} MB in {each.seconds:.1f} s) {each.reason}"
-        )
+        progress.note(f"{each.target}: {each.reason}")
     exit_with(pushed)
     protocol = BenchProtocol(processes=3, samples=60)
-    return measure.bench(result.bundle, (target,), protocol, result.default, progress)
+    reports = measure.bench(result.bundle, (target,), protocol, result.default, progress)
+    print_reports(reports)
+    return reports
 
 
 def _write_report(result: Result, reports: tuple[Report, ...], out: Path) -> Path:
