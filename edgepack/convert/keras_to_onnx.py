@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgepack.convert import keras_calls, onnx_files
+from edgepack.convert import keras_calls, onnx_files, onnx_order
 from edgepack.model import Signature
 from edgepack.ports import KerasNative
 from edgepack.runtimes import foreign
@@ -22,4 +22,5 @@ def convert(native: KerasNative, signature: Signature, out: Path, samples: Array
     proto, _ = tf2onnx.convert.from_function(
         function, input_signature=keras_calls.input_signature(signature), opset=OPSET
     )
+    onnx_order.order(proto.graph)
     onnx_files.write(proto, signature, out)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ NEWEST_OPSET = 21
 NEWEST_IR = 10
 """What onnxruntime 1.19, the oldest that a profile admits, can read."""
 _LARGEST = (1 << 31) - 1
-_NUMBER = re.compile(r"__\d+$")
 
 
 def write(proto: Any, signature: Signature, out: Path) -> None:
@@ -31,7 +28,6 @@ def write(proto: Any, signature: Signature, out: Path) -> None:
     proto = lower(onnx, proto)
     strip(proto)
     rename(proto, signature)
-    renumber(proto.graph)
     proto.producer_name, proto.producer_version = "edgepack", ""
     onnx.checker.check_model(proto)
     out.write_bytes(serialized(proto))
@@ -117,51 +113,6 @@ def rename(proto: Any, signature: Signature) -> None:
     new = dict(zip((*inputs, *outputs), wanted, strict=True))
     taken = set(wanted) - set(new)
     _rename_graph(graph, {**{name: f"{name}__inner" for name in taken}, **new})
-
-
-def renumber(graph: Any) -> None:
-    """Names that a converter numbered (`add__17`) numbered anew in the order of their first use, initializers in that order.
-
-    tf2onnx numbers what it folds in the order of a Python set, which is another one in every process.
-    """
-    border = {value.name for value in (*graph.input, *graph.output)}
-    mentioned = list(dict.fromkeys(name for node in graph.node for name in (*node.input, *node.output) if name))
-    new = _numbered([name for name in mentioned if name not in border], taken=border)
-    _rename_graph(graph, new)
-    for node, name in zip(graph.node, _numbered_each([node.name for node in graph.node]), strict=True):
-        node.name = name
-    position = {new.get(name, name): index for index, name in enumerate(mentioned)}
-    initializers = sorted(graph.initializer, key=lambda tensor: (position.get(tensor.name, len(position)), tensor.name))
-    del graph.initializer[:]
-    graph.initializer.extend(initializers)
-    values = sorted(graph.value_info, key=lambda value: (position.get(value.name, len(position)), value.name))
-    del graph.value_info[:]
-    graph.value_info.extend(values)
-
-
-def _numbered(names: list[str], taken: set[str]) -> dict[str, str]:
-    bare = {name: _NUMBER.sub("", name) for name in names}
-    used = taken | {name for name in names if bare[name] == name}
-    return {
-        name: name if bare[name] == name else fresh
-        for name, fresh in zip(names, _unique([bare[name] for name in names], used), strict=True)
-    }
-
-
-def _numbered_each(names: list[str]) -> list[str]:
-    return _unique([_NUMBER.sub("", name) for name in names], set())
-
-
-def _unique(names: list[str], used: set[str]) -> list[str]:
-    """Each name, or the name with the first free number behind it."""
-    result = []
-    used = set(used)
-    for name in names:
-        numbers = (f"{name}__{count}" for count in itertools.count(1))
-        fresh = name if name and name not in used else next(found for found in numbers if found not in used)
-        used.add(fresh)
-        result.append(fresh)
-    return result
 
 
 def _names(specs: tuple[TensorSpec, ...]) -> str:

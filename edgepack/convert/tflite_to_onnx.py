@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack import runtimes
-from edgepack.convert import onnx_files
+from edgepack.convert import onnx_files, onnx_order
 from edgepack.model import Signature
 from edgepack.ports import TfliteNative
 from edgepack.runtimes import foreign
@@ -22,4 +22,5 @@ def convert(native: TfliteNative, signature: Signature, out: Path, samples: Arra
     proto, _ = tf2onnx.convert.from_tflite(str(native.path), opset=OPSET)
     opened = runtimes.open_session(native.path, "tflite")
     onnx_files.show_real_values(proto, opened.stored_inputs, opened.stored_outputs)
+    onnx_order.order(proto.graph)
     onnx_files.write(proto, signature, out)
