@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgepack.target import Target
 
 BOARD = "demo"
+PROJECT = Path(__file__).parent.parent / "demo" / "digits"
 
 
 def demo(
@@ -69,7 +70,7 @@ def _train(out: Path, progress: Progress) -> Path:
 
     project = out / "digits"
     shutil.copytree(
-        Path(__file__).parent.parent / "demo" / "digits",
+        PROJECT,
         project,
         dirs_exist_ok=True,
         ignore=shutil.ignore_patterns("__pycache__"),
