@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from edgepack import admission
 from edgepack.admission import Device, Evidence, Offer, Policy, Refused, Subject
-from edgepack.digest import Digest
+from edgepack.digest import Digest, canonical_json
 from edgepack.errors import EdgepackError, InputError
 from edgepack.lock import Platform, RuntimeLock, version_tuple
 from edgepack.manifest import Manifest, VariantRecord
@@ -377,5 +377,10 @@ def _request(provider: Provider) -> RuntimeRequest:
     lock = provider.lock
     wheels = tuple(WheelBlob(wheel.filename, wheel.digest) for wheel in lock.wheels)
     return RuntimeRequest(
-        key=lock.digest(), runtime=lock.runtime, version=lock.version, wheels=wheels, system=lock.system
+        key=lock.digest(),
+        runtime=lock.runtime,
+        version=lock.version,
+        wheels=wheels,
+        system=lock.system,
+        lock=canonical_json(lock).decode(),
     )

@@ -183,6 +183,7 @@ class RuntimeRequest(Struct, frozen=True, kw_only=True):
     """Make a runtime usable. key: a lock's digest, or `system:RUNTIME`; version: the lock's, or the range that is wanted.
 
     wheels: blobs that were received; system: requirements that the board's own packages meet
+    lock: the lock itself as canonical JSON, from which the board sees that these are its wheels
     """
 
     key: str
@@ -191,6 +192,7 @@ class RuntimeRequest(Struct, frozen=True, kw_only=True):
     wheels: tuple[WheelBlob, ...] = ()
     system: tuple[str, ...] = ()
     probe_seconds: float = 120.0
+    lock: str = ""
 
 
 class RuntimeReply(Struct, frozen=True):
@@ -250,6 +252,26 @@ class TrustRequest(Struct, frozen=True, kw_only=True):
     keys: tuple[str, ...] = ()
     revoke: tuple[str, ...] = ()
     who: str = ""
+
+
+class AuthorizeRequest(Struct, frozen=True, kw_only=True):
+    """Let a key in for deliveries alone. key: a line of a `.pub` file; write: into the user's authorized_keys there
+
+    locks: digests of the runtime locks whose wheels it may bring; hooks: the commands that it may have run
+    """
+
+    key: str
+    locks: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
+    write: bool = True
+    who: str = ""
+
+
+class AuthorizeReply(Struct, frozen=True):
+    """line: for authorized_keys"""
+
+    line: str
+    written: bool
 
 
 class SelftestRequest(Struct, frozen=True, kw_only=True):

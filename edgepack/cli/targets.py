@@ -1,4 +1,4 @@
-"""`edgepack target list|check|enrol`."""
+"""`edgepack target list|check|enrol|authorize`."""
 
 from __future__ import annotations
 
@@ -110,6 +110,34 @@ def enrol(
     print(f"{target.name}: trusted from now on with host key {key}")
     if told is not None:
         print(f"{target.name}: takes bundles signed by {', '.join(told.keys) or 'nobody'}")
+
+
+@app.command("authorize")
+def authorize(
+    name: Annotated[str, typer.Argument(help="The target.")],
+    key: Annotated[Path, typer.Argument(metavar="KEY.pub", help="The public key that may deliver to it.")],
+    print_only: Annotated[
+        bool, typer.Option("--print", help="Print the line for authorized_keys, and leave it to you to put it there.")
+    ] = False,
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Let a key push, bench and roll back on a target, and nothing else: no shell, no files, no forwarding."""
+    from edgepack import catalog, delivery
+    from edgepack.errors import UsageError
+
+    (target,) = catalog.find_targets([name], inventory)
+    if not key.is_file():
+        raise UsageError(
+            f"{key}: no such file", expected="an OpenSSH public key", advice="ssh-keygen -t ed25519 makes one"
+        )
+    done = delivery.authorize(target, key.read_text(errors="replace"), write=not print_only)
+    if json:
+        print_json({"target": target.name, "line": done.line, "written": done.written})
+    elif done.written:
+        print(f"{target.name}: {key} opens deliveries there, and nothing else")
+    else:
+        print(done.line)
 
 
 def _trusts(trust: TrustFacts) -> str:

@@ -5,6 +5,7 @@ What goes wrong on one board is that board's result; the others go on.
 
 from edgepack.delivery.asking import check, enrol, entrust, rollback, status
 from edgepack.delivery.pushing import push
+from edgepack.delivery.restricting import authorize
 from edgepack.delivery.results import CheckResult, Failure, PushResult, ReleaseStatus, RollbackResult, TargetStatus
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ReleaseStatus",
     "RollbackResult",
     "TargetStatus",
+    "authorize",
     "check",
     "enrol",
     "entrust",

@@ -17,6 +17,7 @@ from .faults import Fault
 from .receive import Stream
 from .requests import (
     ActivateRequest,
+    AuthorizeRequest,
     FactsRequest,
     InstallRequest,
     ReceiveRequest,
@@ -36,27 +37,41 @@ _ADVICE = {
     errno.EPERM: "give the target a `root` that its user may write to",
     errno.EIO: "the board's disk is failing",
 }
+_ARRIVAL = 600
+"""Seconds in which an agent arrives at the door."""
 
 
 def main() -> None:
-    verb, root, seconds = sys.argv[1], _root(sys.argv[2] if len(sys.argv) > 2 else ""), _seconds(sys.argv)
     signal.signal(signal.SIGALRM, _out_of_time)
-    signal.alarm(seconds)
     os.umask(0o022)
     try:
-        reply = answer(verb, root, Stream(0))
+        restricted = sys.argv[1] == "serve"
+        if restricted:
+            from . import door
+
+            signal.alarm(_ARRIVAL)
+            sys.argv = door.enter(sys.argv, os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+        signal.alarm(_seconds(sys.argv))
+        reply = answer(sys.argv[1], _root(sys.argv[2] if len(sys.argv) > 2 else ""), Stream(0), restricted)
     except Fault as fault:
         reply = {"error": {name: getattr(fault, name) for name in ("kind", "what", "expected", "advice")}}
     except OSError as error:
-        reply = {"error": _explain(error, verb)}
+        reply = {"error": _explain(error, sys.argv[1])}
     sys.stdout.write(json.dumps(reply, separators=(",", ":")) + "\n")
     sys.stdout.flush()
     sys.exit(1 if "error" in reply else 0)
 
 
-def answer(verb: str, root: str, stream: Stream) -> Dict[str, Any]:
-    """Do what a verb asks. Modules are imported by need: a Pi Zero takes a second to compile all of them."""
+def answer(verb: str, root: str, stream: Stream, restricted: bool = False) -> Dict[str, Any]:
+    """Do what a verb asks. Modules are imported by need: a Pi Zero takes a second to compile all of them.
+
+    restricted: whoever asks may only do what the door allows
+    """
     raw = json.loads(stream.line() or b"{}")
+    if restricted:
+        from . import door
+
+        door.ensure_allowed(root, verb, raw)
     if verb == "facts":
         from . import facts
 
@@ -81,6 +96,10 @@ def answer(verb: str, root: str, stream: Stream) -> Dict[str, Any]:
         from . import trust
 
         return trust.enrol(root, decode(TrustRequest, raw))
+    if verb == "authorize":
+        from . import door
+
+        return door.authorize(root, decode(AuthorizeRequest, raw), sys.argv[0])
     if verb == "bench":
         from . import bench
 

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Set, Tuple
 
-from . import release, store
+from . import door, release, store
 from .store import Line
 
 YOUNG_SECONDS = 3600.0
@@ -58,7 +58,8 @@ def _old_agents(root: str) -> None:
     """Keep the agents of a few edgepack versions: hosts of different versions may take turns."""
     folder = os.path.join(root, "agent")
     own = os.path.basename(os.path.dirname(os.path.abspath(sys.argv[0])))
-    others = [name for name in store.names_in(folder) if name != own]
+    kept = {own, *door.read(root).agents}
+    others = [name for name in store.names_in(folder) if name not in kept]
     others.sort(key=lambda name: os.path.getmtime(os.path.join(folder, name)), reverse=True)
     for name in others[_AGENTS:]:
         store.discard(os.path.join(folder, name))

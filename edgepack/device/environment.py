@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -20,6 +21,8 @@ def provide(root: str, request: RuntimeRequest) -> Dict[str, Any]:
     """
     if request.runtime not in MODULES:
         raise Fault("input", f"runtime {request.runtime!r} is not known", expected=", ".join(MODULES))
+    if request.lock:
+        _ensure_locked(request)
     with store.locked(root, "runtime"):
         if request.key.startswith("system:"):
             return {"state": "system", "version": _note_system(root, request)}
@@ -27,6 +30,15 @@ def provide(root: str, request: RuntimeRequest) -> Dict[str, Any]:
         if found is not None:
             return {"state": "present", "version": found.version}
         return {"state": "installed", "version": _build(root, request)}
+
+
+def _ensure_locked(request: RuntimeRequest) -> None:
+    """The key names the lock, and the lock the wheels: whoever allowed the key allowed these and no others."""
+    if store.hash_text(request.lock) != request.key:
+        raise Fault("trust", "the runtime lock is not the one that its key names", expected=request.key)
+    locked = {(one["filename"], one["digest"]) for one in json.loads(request.lock)["wheels"]}
+    if {(wheel.filename, wheel.digest) for wheel in request.wheels} != locked:
+        raise Fault("trust", "the wheels are not those of the runtime lock", expected="the wheels that the lock names")
 
 
 def _note_system(root: str, request: RuntimeRequest) -> str:

@@ -45,6 +45,7 @@ class RuntimeRequest(NamedTuple):
     wheels: Tuple[WheelBlob, ...] = ()
     system: Tuple[str, ...] = ()
     probe_seconds: float = 120.0
+    lock: str = ""
 
 
 class RuntimeUse(NamedTuple):
@@ -106,6 +107,14 @@ class TrustRequest(NamedTuple):
     labels: Tuple[str, ...] = ()
     keys: Tuple[str, ...] = ()
     revoke: Tuple[str, ...] = ()
+    who: str = ""
+
+
+class AuthorizeRequest(NamedTuple):
+    key: str
+    locks: Tuple[str, ...] = ()
+    hooks: Tuple[str, ...] = ()
+    write: bool = True
     who: str = ""
 
 

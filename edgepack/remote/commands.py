@@ -57,13 +57,14 @@ print(json.dumps({"error": error} if error else {}))
 
 def run_agent(root: str, digest: str, verb: str, seconds: float) -> str:
     """Run a verb; exit code NO_AGENT where this agent is not on the board. digest: hex of the agent's bytes."""
-    return _sh(_RUN, root, digest, verb, str(int(seconds)))
+    return _sh(_RUN, "edgepack-run", root, digest, verb, str(int(seconds)))
 
 
 def install_agent(root: str, digest: str) -> str:
     """Store the agent that arrives on standard input; exit code OLD_PYTHON where the board's Python is too old."""
-    return _sh(_INSTALL, root, digest, _PLACE)
+    return _sh(_INSTALL, "edgepack-install", root, digest, _PLACE)
 
 
-def _sh(script: str, *arguments: str) -> str:
-    return shlex.join(["sh", "-c", script, "edgepack", *arguments])
+def _sh(script: str, name: str, *arguments: str) -> str:
+    """name: by which a board knows the command where a key is restricted to it (`edgepack.device.door`)"""
+    return shlex.join(["sh", "-c", script, name, *arguments])

@@ -47,6 +47,12 @@ def shipped_locks() -> tuple[RuntimeLock, ...]:
     return tuple(lock.decode(path.read_bytes(), str(path)) for path in paths)
 
 
+def known_locks() -> tuple[RuntimeLock, ...]:
+    """The locks shipped with edgepack, and those that were resolved on this host."""
+    kept = sorted((home() / "locks").glob("*.json"))
+    return (*shipped_locks(), *(lock.decode(path.read_bytes(), str(path)) for path in kept))
+
+
 def write_lock(found: RuntimeLock, path: Path) -> None:
     """Write a lock as canonical JSON, whole or not at all."""
     try:
