@@ -29,7 +29,7 @@ import numpy as np
 import pytest
 from msgspec import Struct, structs
 
-from edgepack import actions, boards, digest
+from edgepack import actions, boards, digest, files
 from edgepack.actions import Activate, Content, FromLock, Install, Provide, Send, Wish
 from edgepack.bundle import Bundle, pack, write_golden
 from edgepack.device import facts, journal, store
@@ -173,6 +173,12 @@ class Tally:
         mine = self.rows.setdefault(row, {"faults": 0, "bad": 0})
         for key, value in counts.items():
             mine[key] = max(mine.get(key, 0), value) if key.startswith("most_") else mine.get(key, 0) + value
+        self.write()
+
+    def write(self) -> None:
+        """After every fault: a run of hours that is ended has counted for something."""
+        if report := os.environ.get("EDGEPACK_FAULTS_REPORT"):
+            files.replace(Path(report), json.dumps({"seed": SEED, "rows": self.rows}, indent=1).encode())
 
     @contextmanager
     def fault(self, row: str, **counts: int) -> Iterator[None]:
@@ -200,8 +206,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section(f"faults, seed {SEED}")
     for row, counts in TALLY.rows.items():
         terminalreporter.write_line(f"{row}: " + ", ".join(f"{key} {value}" for key, value in counts.items()))
-    if report := os.environ.get("EDGEPACK_FAULTS_REPORT"):
-        Path(report).write_text(json.dumps({"seed": SEED, "rows": TALLY.rows}, indent=1))
 
 
 @pytest.fixture(scope="session")
@@ -536,7 +540,7 @@ def template(
     old = make_release("1.0.0")
     rig.push(plan(rig, old))
     assert rig.active() == old.digest
-    new = make_release("1.1.0", locks=(next_lock,))
+    new = make_release("1.1.0", size=4 << 20, locks=(next_lock,))
     return Updating(rig, old.digest, plan(rig, new), new.manifest.variants[0].golden)
 
 
