@@ -255,12 +255,12 @@ class TrustRequest(Struct, frozen=True, kw_only=True):
 
 
 class AuthorizeRequest(Struct, frozen=True, kw_only=True):
-    """Let a key in for deliveries alone. key: a line of a `.pub` file; write: into the user's authorized_keys there
+    """Let a key in for deliveries alone. public_key: a line of a `.pub` file; write: into the user's authorized_keys there
 
     locks: digests of the runtime locks whose wheels it may bring; hooks: the commands that it may have run
     """
 
-    key: str
+    public_key: str
     locks: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
     write: bool = True

@@ -18,7 +18,7 @@ def authorize(target: Target, key: str, *, write: bool) -> AuthorizeReply:
     """
     (own,) = catalog.load_profiles((target.profile,))
     request = AuthorizeRequest(
-        key=key.strip(),
+        public_key=key.strip(),
         locks=tuple(one.digest() for one in wheels.known_locks() if one.runtime in own.profile.runtimes),
         hooks=tuple(command for command in (target.restart, target.health) if command),
         write=write,

@@ -111,7 +111,7 @@ class TrustRequest(NamedTuple):
 
 
 class AuthorizeRequest(NamedTuple):
-    key: str
+    public_key: str
     locks: Tuple[str, ...] = ()
     hooks: Tuple[str, ...] = ()
     write: bool = True
