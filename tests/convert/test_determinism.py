@@ -55,7 +55,7 @@ def test_in_another_process_and_place(tmp_path):
         )
     said = []
     for run in runs:
-        out, err = run.communicate(timeout=300)
+        out, err = run.communicate(timeout=900)
         assert run.returncode == 0, err[-3000:]
         said.append(sorted(out.splitlines()))
     assert said[0] == said[1]
