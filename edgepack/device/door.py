@@ -122,7 +122,9 @@ def authorize(root: str, request: AuthorizeRequest, agent: str) -> Dict[str, Any
     """
     found = _KEY.fullmatch(request.public_key.strip())
     if found is None or not _is_base64(found.group(2)):
-        raise Fault("input", f"{request.public_key[:80]!r} is no public key", expected="the line of an OpenSSH .pub file")
+        raise Fault(
+            "input", f"{request.public_key[:80]!r} is no public key", expected="the line of an OpenSSH .pub file"
+        )
     line = _line(root, os.path.abspath(agent), found.group(0))
     with store.locked(root, "authorize"):
         before = read(root)

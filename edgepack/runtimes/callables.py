@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from edgepack import digest
 from edgepack.digest import Digest
 from edgepack.errors import EdgepackError, InputError, missing_extra
 from edgepack.runtimes import foreign
+
+Stamp = tuple[tuple[int, int] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,10 @@ def _user_code(reference: str, file: Path) -> Iterator[None]:
     foreign.set_environment()
     _forget_other_folders(folder)
     sys.path.insert(0, str(folder))
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # no __pycache__ in the user's folder
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # standard output belongs to one JSON document
+            yield
     except EdgepackError:
         raise
     except SystemExit as error:
@@ -107,7 +111,9 @@ def _user_code(reference: str, file: Path) -> Iterator[None]:
         raise InputError(f"{reference}: {where}{foreign.first_line(error)}", advice=f"correct {file.name}") from error
     finally:
         sys.path.remove(str(folder))
+        sys.dont_write_bytecode = writes
         _known[folder] = _siblings(folder)
+        _stamps[folder] = _stamp(_known[folder])
 
 
 def _explain_missing(reference: str, file: Path, error: ModuleNotFoundError) -> EdgepackError:
@@ -125,14 +131,22 @@ def _explain_missing(reference: str, file: Path, error: ModuleNotFoundError) -> 
 _EXTRAS = {"torch": "torch", "keras": "keras", "tensorflow": "keras", "onnx": "onnx", "onnxruntime": "onnx"}
 _known: dict[Path, dict[str, Any]] = {}
 """The modules that lie in each folder whose code has run: two projects may both have a `model.py`."""
+_stamps: dict[Path, Stamp] = {}
+"""When their files were last written: code that was edited since (in a notebook) is imported again."""
 
 
 def _forget_other_folders(folder: Path) -> None:
     for other, modules in _known.items():
         for name, module in modules.items():
-            if other != folder and sys.modules.get(name) is module:
+            if sys.modules.get(name) is module:
                 del sys.modules[name]
-    sys.modules.update(_known.get(folder, {}))
+        if other == folder and _stamps[other] == _stamp(modules):
+            sys.modules.update(modules)
+
+
+def _stamp(modules: dict[str, Any]) -> Stamp:
+    files = [Path(module.__file__) for module in modules.values()]
+    return tuple((file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None for file in files)
 
 
 def _siblings(folder: Path) -> dict[str, Any]:

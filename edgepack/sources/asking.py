@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ def checked(source: str, inputs: Specs, names: Sequence[str], ask: Callable[[Arr
 
     def run(arrays: Arrays) -> Arrays:
         _check_arrays(source, inputs, arrays)
-        outputs = tuple(np.asarray(output) for output in ask(arrays))
+        with redirect_stdout(sys.stderr):  # a user's module may print
+            outputs = tuple(np.asarray(output) for output in ask(arrays))
         for name, output in zip(names, outputs, strict=True):
             if output.dtype.kind == "f" and np.isnan(output).any():
                 raise InputError(

@@ -58,17 +58,29 @@ def load_weights(module: Any, path: Path, reference: str) -> None:
         raise InputError(f"{reference}: no such file ({path})", advice="check [model] weights")
     locate.check_bytes(reference, path, locate.Kind.SCRIPT)
     state = _unwrap(_read_state(torch, path, reference), reference)
-    missing, unexpected = _fit(module, state, reference)
-    if missing or unexpected:
+    wrong = _misfits(module.state_dict(), state)
+    if wrong:
         raise InputError(
-            f"{reference} does not fit the module {type(module).__name__}: "
-            + "; ".join(
-                f"{what} {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
-                for what, names in (("missing", missing), ("unexpected", unexpected))
-                if names
-            ),
+            f"{reference} does not fit the module {type(module).__name__}: {wrong}",
             advice="build the module with the arguments it was trained with, or name other weights",
         )
+    with foreign.reading(f"{reference} does not fit the module {type(module).__name__}"):
+        module.load_state_dict(state)
+
+
+def _misfits(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """What a state_dict lacks, has too much or has in another shape, in a few words; empty where it fits."""
+    shapes = [
+        f"{name} {list(state[name].shape)} for {list(own[name].shape)}"
+        for name in own
+        if name in state and hasattr(own[name], "shape") and state[name].shape != own[name].shape
+    ]
+    said = (
+        ("missing", [name for name in own if name not in state]),
+        ("unexpected", [name for name in state if name not in own]),
+        ("another shape", shapes),
+    )
+    return "; ".join(f"{what} {', '.join(n[:4])}{', …' if len(n) > 4 else ''}" for what, n in said if n)
 
 
 def forward_names(module: Any) -> list[str]:
@@ -155,12 +167,6 @@ def _unwrap(state: Any, reference: str) -> dict[str, Any]:
         raise InputError(f"{reference} holds no state_dict", expected="a mapping of names to tensors")
     prefixed = all(name.startswith("module.") for name in state)
     return {name.removeprefix("module.") if prefixed else name: value for name, value in state.items()}
-
-
-def _fit(module: Any, state: dict[str, Any], reference: str) -> tuple[list[str], list[str]]:
-    with foreign.reading(f"{reference} does not fit the module {type(module).__name__}"):
-        result = module.load_state_dict(state, strict=False)
-    return list(result.missing_keys), list(result.unexpected_keys)
 
 
 def _state_digest(module: Any) -> Digest:

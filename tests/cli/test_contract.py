@@ -26,7 +26,9 @@ def test_help_imports_no_framework_and_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("verb", ["push", "bench", "status", "rollback", "inspect", "target list", "board list", "profile list"])
+@pytest.mark.parametrize(
+    "verb", ["push", "bench", "status", "rollback", "inspect", "target list", "board list", "profile list"]
+)
 def test_no_delivery_command_imports_a_framework(verb):
     code = (
         f"import sys; from edgepack.cli import run; run({verb.split()} + ['--help']); run({verb.split()} + ['nothing'] * 2);"
@@ -58,12 +60,24 @@ def write(path: Path, text: str) -> Path:
 
 
 BAD_PROJECTS = {
-    "an unknown key": ('name = "net"\nversoin = "1.0.0"\n', 3, ["edgepack.toml", "versoin", "perhaps you meant 'version'"]),
-    "an unknown key in a table": ('[data]\ncalibraton = "x"\n', 3, ["data.calibraton", "perhaps you meant 'calibration'"]),
+    "an unknown key": (
+        'name = "net"\nversoin = "1.0.0"\n',
+        3,
+        ["edgepack.toml", "versoin", "perhaps you meant 'version'"],
+    ),
+    "an unknown key in a table": (
+        '[data]\ncalibraton = "x"\n',
+        3,
+        ["data.calibraton", "perhaps you meant 'calibration'"],
+    ),
     "no TOML at all": ("name = \n", 3, ["edgepack.toml", "not valid TOML", "line 1"]),
     "a wrong type": ('[build]\nepochs = "many"\n', 3, ["build.epochs", "int"]),
     "a version that is none": ('version = "1"\n[model]\nsource = "x.onnx"\n', 3, ["'1'", "MAJOR.MINOR.PATCH"]),
-    "a name that could leave its folder": ('name = "../evil"\n[model]\nsource = "x.onnx"\n', 3, ["../evil", "choose another"]),
+    "a name that could leave its folder": (
+        'name = "../evil"\n[model]\nsource = "x.onnx"\n',
+        3,
+        ["../evil", "choose another"],
+    ),
 }
 
 
@@ -78,7 +92,13 @@ def test_a_bad_project_is_named(tmp_path, case):
 
 
 def test_wrong_usage_exits_2():
-    for arguments in (("build",), ("profile", "show", "raspi4"), ("push", "x.edgepack"), ("nonsense",), ("plan", "x.onnx")):
+    for arguments in (
+        ("build",),
+        ("profile", "show", "raspi4"),
+        ("push", "x.edgepack"),
+        ("nonsense",),
+        ("plan", "x.onnx"),
+    ):
         done = run(*arguments)
         assert done.returncode == 2, (arguments, done.stderr)
         assert done.stderr and "Traceback" not in done.stderr
@@ -91,7 +111,8 @@ def test_a_missing_model_is_named_and_nothing_is_written(tmp_path):
 
 
 def test_our_own_bug_exits_70_and_shows_its_traceback_only_with_debug(tmp_path):
-    code = "import sys; from edgepack.cli import app, run; app.app.command('boom')(lambda: 1 / 0); sys.exit(run(['boom']))"
+    code = (
+        "import sys; from edgepack.cli import app, run; app.app.command('boom')(lambda: 1 / 0); sys.exit(run(['boom']))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 70 and "Traceback" not in done.stderr and "--debug" in done.stderr
-
