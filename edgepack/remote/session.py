@@ -141,7 +141,8 @@ class Session:
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._lost(what, str(error)) from None
         finally:
-            channel.close()
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):  # the connection died a moment ago
+                channel.close()
 
     def _decode(self, output: Output, what: str, reply: type[Reply]) -> Reply:
         # A login shell may have printed its greeting first: the agent's one line is the last.
