@@ -45,6 +45,7 @@ class Pair:
 def train(
     net: torch.nn.Sequential, parameters: Iterator[torch.nn.Parameter], rate: float, epochs: int, seed: int
 ) -> None:
+    torch.set_num_threads(1)  # several wait for each other at layers this small, for minutes on a busy machine
     torch.manual_seed(seed)
     digits = load_digits()
     x, y = torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target)

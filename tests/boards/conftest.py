@@ -15,7 +15,7 @@ from edgepack import boards
 from edgepack.cli.progress import Plain
 from edgepack.target import Target
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 CHUNK = 1 << 18
 
 

@@ -93,7 +93,7 @@ def test_the_runtimes_import_on_it(pi, connected, tmp_path):
     code = "import numpy, onnxruntime, ai_edge_litert.interpreter as i; print(int(numpy.ones(3) @ numpy.ones(3)))"
     with connected(pi) as link:
         assert link.run("tar x", packed.getvalue()).status == 0
-        answer = link.run(f"PYTHONPATH=site timeout 50 python3 -c '{code}'")
+        answer = link.run(f"PYTHONPATH=site timeout 150 python3 -c '{code}'")
         link.run("rm -rf site")
     assert (answer.status, answer.out) == (0, "3\n"), answer.err
 
