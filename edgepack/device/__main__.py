@@ -67,7 +67,7 @@ def answer(verb: str, root: str, stream: Stream, restricted: bool = False) -> Di
 
     restricted: whoever asks may only do what the door allows
     """
-    raw = json.loads(stream.line() or b"{}")
+    raw = _request(stream)
     if restricted:
         from . import door
 
@@ -105,6 +105,13 @@ def answer(verb: str, root: str, stream: Stream, restricted: bool = False) -> Di
 
         return bench.run(root, raw)
     return _switch(verb, root, raw)
+
+
+def _request(stream: Stream) -> Any:
+    try:
+        return json.loads(stream.line() or b"{}")
+    except (ValueError, RecursionError):
+        raise Fault("bug", "the request cannot be read", expected="one line of JSON") from None
 
 
 def _switch(verb: str, root: str, raw: Any) -> Dict[str, Any]:

@@ -287,12 +287,13 @@ class Rig:
         hook: dict[str, Any] | None = None,
         kill_after: float | None = None,
         seconds: int = 300,
+        raw: bool = False,
     ) -> Run:
-        """hook: what HOOK is told. kill_after: seconds until kill -9."""
+        """hook: what HOOK is told. kill_after: seconds until kill -9. raw: `data` is all it reads"""
         pyz = str(self.tools / "agent.pyz")
         front = [str(self.tools / "hook.py"), json.dumps(hook), pyz] if hook else [pyz]
         command = [PYTHON, "-I", "-S", *front, verb, str(self.root), str(seconds)]
-        line = (msgspec.json.encode(request) if request else b"{}") + b"\n"
+        line = b"" if raw else (msgspec.json.encode(request) if request else b"{}") + b"\n"
         sent = 0
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
@@ -309,6 +310,9 @@ class Rig:
         killer.cancel()
         reply = json.loads(out.splitlines()[-1]) if code in (0, 1) and out else {}
         return Run(code, reply, sent, err.decode())
+
+    def raw(self, verb: str, data: bytes) -> Run:
+        return self.run(verb, None, data, raw=True)
 
     def ok(self, verb: str, request: Struct | None = None, data: bytes = b"", **options: Any) -> dict[str, Any]:
         done = self.run(verb, request, data, **options)
