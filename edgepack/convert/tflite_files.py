@@ -32,7 +32,7 @@ def canonical(data: bytes, signature: Signature) -> bytes:
 
     Whose names tell the order (`args_0`, `input_0`, `output_1`) is put in that order; others are taken in the file's.
     """
-    schema = _schema()
+    schema = load_schema()
     model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
     graph = model.subgraphs[0]
     definition = _definition(schema, model)
@@ -53,7 +53,7 @@ def canonical(data: bytes, signature: Signature) -> bytes:
 
 def with_fixed_inputs(data: bytes, signature: Signature) -> bytes:
     """The model with the signature's sizes where its inputs leave one open; the very same bytes where none does."""
-    schema = _schema()
+    schema = load_schema()
     model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
     graph = model.subgraphs[0]
     opened = [i for i in graph.inputs if any(n < 0 for n in _sizes(graph.tensors[i].shapeSignature))]
@@ -90,7 +90,8 @@ def _sizes(values: Any) -> list[int]:
     return [] if values is None else [int(value) for value in values]
 
 
-def _schema() -> Any:
+def load_schema() -> Any:
+    """The module of the TFLite schema's object API."""
     return foreign.import_framework("ai_edge_litert.schema_py_generated", "tflite", "writing a TFLite model")
 
 
@@ -152,13 +153,13 @@ def _as_declared(schema: Any, model: Any, index: int, spec: TensorSpec, into: bo
     graph.tensors.append(border)
     new = len(graph.tensors) - 1
     cast = schema.OperatorT()
-    cast.opcodeIndex = _operator_code(schema, model, schema.BuiltinOperator.CAST)
+    cast.opcodeIndex = operator_code(schema, model, schema.BuiltinOperator.CAST)
     cast.inputs, cast.outputs = ([new], [index]) if into else ([index], [new])
     graph.operators.insert(0 if into else len(graph.operators), cast)
     return new
 
 
-def _operator_code(schema: Any, model: Any, operator: int) -> int:
+def operator_code(schema: Any, model: Any, operator: int) -> int:
     for i, code in enumerate(model.operatorCodes):
         if code.builtinCode == operator:
             return i

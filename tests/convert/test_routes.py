@@ -86,10 +86,24 @@ def test_keras_files(kind, to, load_source, convert_to, tmp_path):
     check(convert_to(load_source(kind, folder=tmp_path), to))
 
 
-@pytest.mark.parametrize("name", ["cnn", "mobilenet", "linear"])
+TFLITE = [f"keras_nets.py:{name}" for name in KERAS] + [
+    f"torch_nets.py:{name}" for name in TORCH if name != "two_inputs"
+]
+
+
+@pytest.mark.parametrize("name", TFLITE)
 def test_tflite_to_onnx(name, load_source, convert_to, tmp_path):
-    made = convert_to(load_source(f"keras_nets.py:{name}"), "tflite").path.rename(tmp_path / "source.tflite")
+    inputs = TORCH[name.partition(":")[2]] if name.startswith("torch") else []
+    made = convert_to(load_source(name, *inputs), "tflite").path.rename(tmp_path / "source.tflite")
     check(convert_to(load_source(made.name, folder=tmp_path), "onnx"))
+
+
+def test_an_operator_that_tf2onnx_does_not_finish_is_named(load_source, convert_to, tmp_path):
+    """It leaves TFLite's ARG_MAX with two inputs; the embedding before it is spelled as a GATHER."""
+    made = convert_to(load_source("torch_nets.py:two_inputs", *TORCH["two_inputs"]), "tflite").path
+    source = made.rename(tmp_path / "source.tflite")
+    with pytest.raises(InexpressibleError, match=r"source\.tflite cannot be converted to onnx \(tf2onnx\): .*ArgMax"):
+        convert_to(load_source(source.name, folder=tmp_path), "onnx")
 
 
 def test_quantized_tflite_to_onnx_keeps_real_values(load_source, convert_to, tmp_path):
