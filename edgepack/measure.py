@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from edgepack import remote, stats
+from edgepack.bench import Listener
 from edgepack.bench import bench as bench_release
 from edgepack.bundle import Bundle
 from edgepack.errors import EdgepackError, InputError
@@ -21,13 +22,19 @@ _FACTS_SECONDS = 60.0
 
 
 def bench(
-    bundle: Bundle, targets: Sequence[Target], protocol: BenchProtocol, variant: str, progress: Progress
+    bundle: Bundle,
+    targets: Sequence[Target],
+    protocol: BenchProtocol,
+    variant: str,
+    progress: Progress,
+    listener: Listener | None = None,
 ) -> tuple[Report, ...]:
     """Measure the bundle's release on each target that runs it; one report a target, in order.
 
     variant: one of the bundle's, or empty for the one that the board's applications get. Boards measure at the same time,
-    except those that share this machine. Raises, after all have ended, the first BoardError of a target that is unreachable,
-    does not have the release (push first), or whose process crashed or hung.
+    except those that share this machine. listener: told how far each is, from several threads at once. Raises, after all have
+    ended, the first BoardError of a target that is unreachable, does not have the release (push first), or whose process
+    crashed or hung.
     """
     if variant:
         bundle.manifest.variant(variant)
@@ -40,7 +47,7 @@ def bench(
         def attempt(target: Target) -> Report | EdgepackError:
             try:
                 with visit(target, bastions) as (session, facts):
-                    return bench_release(session, facts, target, ref, variant, protocol, now())
+                    return bench_release(session, facts, target, ref, variant, protocol, now(), listener)
             except EdgepackError as error:
                 return error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from edgepack.samples import Run
 
 T = TypeVar("T")
 Reply = TypeVar("Reply", bound=Struct)
+Heard = Callable[[bytes], None]
+"""Told each line of JSON that an agent says before its answer, while it works."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,10 @@ class Silent:
 class Agent(Protocol):
     """One board's agent over an open connection: a verb with a typed request, answered by a typed reply.
 
+    heard: told what the agent says while it works, on the thread that called
     Raises BoardError (unreachable, died, deadline) or the error class that the agent's refusal names.
     """
 
-    def call(self, verb: str, request: Struct, reply: type[Reply], deadline: float) -> Reply: ...
+    def call(
+        self, verb: str, request: Struct, reply: type[Reply], deadline: float, heard: Heard | None = None
+    ) -> Reply: ...

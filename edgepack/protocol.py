@@ -11,7 +11,16 @@ from msgspec import Struct, field
 
 from edgepack.lock import Platform
 from edgepack.profile import RuntimeName
-from edgepack.report import BenchProtocol, Conditions, ProcessRun
+from edgepack.report import (
+    BenchProtocol,
+    ColdStart,
+    Conditions,
+    Energy,
+    Minute,
+    Operator,
+    Preflight,
+    ProcessRun,
+)
 
 PROTOCOL = 1
 Assurance = Literal["signed", "digests-only", "unsigned"]
@@ -140,7 +149,33 @@ class BenchRequest(Struct, frozen=True, kw_only=True):
     protocol: BenchProtocol
 
 
+class Beat(Struct, frozen=True, kw_only=True):
+    """How far a benchmark on a board is: one a block, at most a few a second, while it runs.
+
+    stage: what is being done; process: 1, 2, … of `processes`; block: of that process; samples: of that process so far
+    p50_ns: median of the block's samples, None where there are none yet
+    """
+
+    target: str = ""
+    variant: str = ""
+    stage: Literal["cooling", "starting", "warming", "timing", "sweep", "sustained", "cold", "ops", "energy"]
+    process: int
+    processes: int
+    block: int = 0
+    samples: int = 0
+    p50_ns: int | None = None
+    temperature_c: float | None = None
+    mhz: tuple[int, ...] = ()
+
+
+class SweepRun(Struct, frozen=True, kw_only=True):
+    threads: int
+    processes: tuple[ProcessRun, ...]
+
+
 class BenchReply(Struct, frozen=True, kw_only=True):
+    """harness_overhead_ns: as in a report; notes: what a pass could not tell, and why"""
+
     variant: str
     runtime: RuntimeName
     runtime_version: str
@@ -149,6 +184,16 @@ class BenchReply(Struct, frozen=True, kw_only=True):
     harness_overhead_ns: int
     before: Conditions
     after: Conditions
+    build: str = ""
+    delegates: tuple[str, ...] = ()
+    between: tuple[Conditions, ...] = ()
+    preflight: Preflight | None = None
+    sweep: tuple[SweepRun, ...] = ()
+    sustained: tuple[Minute, ...] = ()
+    cold: ColdStart | None = None
+    ops: tuple[Operator, ...] = ()
+    energy: Energy | None = None
+    notes: tuple[str, ...] = ()
 
 
 class BlobPart(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, get_args
 
@@ -10,11 +11,13 @@ import msgspec
 from edgepack import stats
 from edgepack.digest import Digest
 from edgepack.errors import BoardError
-from edgepack.ports import Agent
-from edgepack.protocol import BenchReply, BenchRequest, Facts
+from edgepack.ports import Agent, Heard
+from edgepack.protocol import Beat, BenchReply, BenchRequest, Facts
 from edgepack.report import BenchProtocol, BundleRef, Report, RunContext, RuntimeRef
 from edgepack.target import BoardKind, Target
 
+Listener = Callable[[Beat], None]
+"""Told how far a benchmark is, a few times a second, on the thread that speaks with that board."""
 START_SECONDS = 180.0
 """What one process may take before its capped part begins; the agent gives up on it at the same time."""
 _SPARE_SECONDS = 60.0
@@ -32,17 +35,25 @@ _PASSING = {
 
 
 def bench(
-    agent: Agent, facts: Facts, target: Target, ref: BundleRef, variant: str, protocol: BenchProtocol, started: str
+    agent: Agent,
+    facts: Facts,
+    target: Target,
+    ref: BundleRef,
+    variant: str,
+    protocol: BenchProtocol,
+    started: str,
+    listener: Listener | None = None,
 ) -> Report:
     """Measure a release that is installed on the board, in fresh processes there.
 
     variant: one of the release's, or empty for the one that applications on the board get; started: RFC 3339
+    listener: told how far it is, while it runs
     Raises BoardError where the release is not installed, or a process on the board crashed or hung.
     """
     _require_installed(facts, target, ref)
     request = BenchRequest(name=ref.name, release=ref.digest, variant=variant, protocol=protocol)
     deadline = protocol.processes * (START_SECONDS + 2 * protocol.seconds) + _SPARE_SECONDS
-    reply = agent.call("bench", request, BenchReply, deadline)
+    reply = agent.call("bench", request, BenchReply, deadline, _heard(listener, target))
     summary = stats.summarize(reply.processes)
     evidence = stats.Evidence(
         processes=reply.processes,
@@ -74,6 +85,20 @@ def bench(
         validity=stats.judge(evidence),
         notes=early_ends(reply, protocol),
     )
+
+
+def _heard(listener: Listener | None, target: Target) -> Heard | None:
+    if listener is None:
+        return None
+
+    def heard(line: bytes) -> None:
+        listener(msgspec.structs.replace(msgspec.json.decode(line, type=_Line).beat, target=target.name))
+
+    return heard
+
+
+class _Line(msgspec.Struct):
+    beat: Beat
 
 
 def stand_in(facts: Facts, target: Target) -> BoardKind | None:

@@ -20,7 +20,7 @@ def bench(
     bundle: Word,
     targets: Words,
     variant: Annotated[str, typer.Option(help="A variant of the bundle (default: the one that the board runs).")] = "",
-    processes: Annotated[int, typer.Option(min=2, help="Fresh processes on the board.")] = 3,
+    processes: Annotated[int, typer.Option(min=2, help="Fresh processes on the board.")] = 5,
     samples: Annotated[int, typer.Option(min=1, help="Timed inferences a process.")] = 50,
     warmup: Annotated[int, typer.Option(min=0, help="Inferences before the first timed one.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from edgepack import digest
 from edgepack.errors import BoardError, BugError, EdgepackError, GateError, InputError, TrustError
-from edgepack.ports import Progress, Reply
+from edgepack.ports import Heard, Progress, Reply
 from edgepack.protocol import AgentError, BlobPart, Empty, ReceiveReply, ReceiveRequest, Refusal
 from edgepack.remote import commands
 from edgepack.remote.pyz import agent_pyz
@@ -28,6 +28,8 @@ _SLOWEST = 8 << 10
 """Bytes a second below which a link counts as broken."""
 _SLOWEST_UNPACKING = 256 << 10
 """Bytes a second that the slowest board makes out of a delta."""
+_BEAT = b'{"beat":'
+"""How a line begins that tells how far the agent is; what follows the last of them is its answer."""
 _GRACE = 5.0
 """Seconds that the agent, which keeps the same deadline, gets to say itself that it ran out of time."""
 _ERRORS: dict[str, type[EdgepackError]] = {
@@ -66,13 +68,15 @@ class Session:
         self.bytes_sent = 0
         """Of blobs, by this session, whatever became of them."""
 
-    def call(self, verb: str, request: Struct, reply: type[Reply], deadline: float) -> Reply:
-        """Ask the agent, which is sent first where the board lacks it. deadline: seconds.
+    def call(
+        self, verb: str, request: Struct, reply: type[Reply], deadline: float, heard: Heard | None = None
+    ) -> Reply:
+        """Ask the agent, which is sent first where the board lacks it. deadline: seconds; heard: told what it says meanwhile.
 
         Raises the error class that a refusal names, BoardError where the board died, hung or has no Python of 3.9 or newer.
         """
         line = msgspec.json.encode(request) + b"\n"
-        return self._ask(verb, lambda: iter((line,)), reply, deadline)
+        return self._ask(verb, lambda: iter((line,)), reply, deadline, heard)
 
     def send_blobs(self, blobs: Sequence[Outgoing], progress: Progress | None = None) -> int:
         """Stream blobs in one go; the bytes that were sent.
@@ -98,12 +102,19 @@ class Session:
             yield chunk
             self.bytes_sent += len(chunk)
 
-    def _ask(self, verb: str, data: Callable[[], Iterator[bytes]], reply: type[Reply], deadline: float) -> Reply:
+    def _ask(
+        self,
+        verb: str,
+        data: Callable[[], Iterator[bytes]],
+        reply: type[Reply],
+        deadline: float,
+        heard: Heard | None = None,
+    ) -> Reply:
         command = commands.run_agent(self._root, self._digest, verb, deadline)
-        output = self._run(command, data(), verb, deadline)
+        output = self._run(command, data(), verb, deadline, heard)
         if output.code == commands.NO_AGENT:
             self._install_agent()
-            output = self._run(command, data(), verb, deadline)
+            output = self._run(command, data(), verb, deadline, heard)
         return self._decode(output, verb, reply)
 
     def _install_agent(self) -> None:
@@ -121,7 +132,9 @@ class Session:
     def _name(self) -> str:
         return f"target {self._target.name!r}"
 
-    def _run(self, command: str, data: Iterator[bytes], what: str, deadline: float) -> Output:
+    def _run(
+        self, command: str, data: Iterator[bytes], what: str, deadline: float, heard: Heard | None = None
+    ) -> Output:
         limit = time.monotonic() + deadline + _GRACE
         try:
             channel = self._transport.open_session(timeout=min(deadline, _STALL))
@@ -131,7 +144,7 @@ class Session:
             channel.settimeout(min(_STALL, deadline + _GRACE))
             channel.exec_command(command)
             _feed(channel, data)
-            return _collect(channel, limit)
+            return _collect(channel, limit, heard)
         except TimeoutError:
             raise BoardError(
                 f"{self._name} hangs: no end of {what} within {deadline:.0f} s",
@@ -203,8 +216,11 @@ def _feed(channel: paramiko.Channel, data: Iterator[bytes]) -> None:
             raise
 
 
-def _collect(channel: paramiko.Channel, limit: float) -> Output:
-    """Standard output to its end, then the exit status and standard error. Raises TimeoutError at the limit."""
+def _collect(channel: paramiko.Channel, limit: float, heard: Heard | None) -> Output:
+    """Standard output to its end, then the exit status and standard error. Raises TimeoutError at the limit.
+
+    heard: gets every whole line that is a beat as it comes; the output is what remains
+    """
     out = bytearray()
     while len(out) < _MOST_OUTPUT:
         channel.settimeout(max(0.01, limit - time.monotonic()))
@@ -212,10 +228,23 @@ def _collect(channel: paramiko.Channel, limit: float) -> Output:
         if not data:
             break
         out += data
+        if heard is not None:
+            out = _tell(out, heard)
     if not channel.status_event.wait(max(0.01, limit - time.monotonic())):
         raise TimeoutError
     err = channel.recv_stderr(_MOST_STDERR) if channel.recv_stderr_ready() else b""
     return Output(channel.exit_status, bytes(out), err.decode("utf-8", "replace"))
+
+
+def _tell(out: bytearray, heard: Heard) -> bytearray:
+    *lines, rest = out.split(b"\n")
+    kept = bytearray()
+    for line in lines:
+        if line.startswith(_BEAT):
+            heard(bytes(line))
+        else:
+            kept += line + b"\n"
+    return kept + rest
 
 
 def _stream(line: bytes, blobs: Sequence[Outgoing]) -> Iterator[bytes]:

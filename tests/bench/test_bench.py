@@ -19,7 +19,7 @@ from edgepack.bench import bench, early_ends, stand_in
 from edgepack.device import release
 from edgepack.digest import Digest
 from edgepack.errors import BoardError, InputError
-from edgepack.ports import Reply
+from edgepack.ports import Heard, Reply
 from edgepack.protocol import BenchReply, Facts, FactsRequest
 from edgepack.remote import agent_pyz
 from edgepack.report import BenchProtocol, BundleRef, Conditions, ProcessRun, Report, decode
@@ -41,11 +41,16 @@ class Local:
         self._pyz.write_bytes(agent_pyz())
         self.deadlines: list[float] = []
 
-    def call(self, verb: str, request: Struct, reply: type[Reply], deadline: float) -> Reply:
+    def call(
+        self, verb: str, request: Struct, reply: type[Reply], deadline: float, heard: Heard | None = None
+    ) -> Reply:
         self.deadlines.append(deadline)
         command = [sys.executable, "-W", "error", str(self._pyz), verb, str(self.root), str(deadline)]
         done = subprocess.run(command, input=msgspec.json.encode(request), capture_output=True, check=False)
-        answer = json.loads(done.stdout)
+        *said, last = done.stdout.splitlines()
+        for line in said if heard else ():
+            heard(line)
+        answer = json.loads(last)
         if "error" in answer:
             raise BoardError(answer["error"]["what"], advice=answer["error"]["advice"])
         return msgspec.convert(answer, reply)
