@@ -34,21 +34,30 @@ class Document:
 
 @dataclass(frozen=True)
 class Contents:
-    """image: the bundle's OCI manifest; signatures: the manifests that have it as their subject; version: the tag's name"""
+    """image: the bundle's OCI manifest; version: the tag's name
+
+    signatures, attestations: the manifests that have it as their subject, by what they say of it
+    """
 
     image: Document
     signatures: tuple[Document, ...]
     version: str
+    attestations: tuple[Document, ...] = ()
+
+    @property
+    def referrers(self) -> tuple[Document, ...]:
+        return (*self.signatures, *self.attestations)
 
     @property
     def index(self) -> bytes:
         """The `index.json` that belongs to it."""
-        return oci.index_of(self.image.data, self.version, tuple(one.digest for one in self.signatures))
+        signatures, attestations = (tuple(one.digest for one in kind) for kind in (self.signatures, self.attestations))
+        return oci.index_of(self.image.data, self.version, signatures, attestations)
 
     def blobs(self) -> dict[Digest, int]:
         """Every blob of the image layout, the OCI manifests included, with its bytes."""
         every: dict[Digest, int] = {}
-        for document in (self.image, *self.signatures):
+        for document in (self.image, *self.referrers):
             every |= {document.digest: len(document.data), **document.blobs}
         return every
 
@@ -85,11 +94,12 @@ def model_files(image: bytes, where: str) -> tuple[tuple[str, Digest, int], ...]
     return tuple((layer.annotations.get(oci.FILEPATH, ""), layer.digest, layer.size) for layer in weights)
 
 
-def read_signature(data: bytes, subject: Digest, where: str) -> Document:
-    """The OCI manifest of a signature of `subject`. Raises InputError naming `where`."""
-    found = oci.decode(data, Referrer, where, "a signature's OCI manifest")
-    if found.artifact_type != oci.SIGNATURE or found.subject.digest != subject:
-        raise InputError(f"{where}: a signature of something else", expected=f"one of {subject}")
+def read_referrer(data: bytes, kind: str, subject: Digest, where: str) -> Document:
+    """The OCI manifest of what refers to `subject`. kind: its artifact type. Raises InputError naming `where`."""
+    found = oci.decode(data, Referrer, where, "its OCI manifest")
+    if found.artifact_type != kind or found.subject.digest != subject:
+        what = {oci.SIGNATURE: "a signature", oci.ATTESTATION: "a statement of origin"}[kind]
+        raise InputError(f"{where}: {what} of something else", expected=f"{kind} of {subject}")
     return Document(data, _sizes((found.config, *found.layers), where))
 
 
@@ -108,14 +118,18 @@ def _sizes(descriptors: tuple[Descriptor, ...], where: str) -> dict[Digest, int]
 
 
 def contents(bundle: Bundle) -> Contents:
-    """The pieces of a bundle on this machine. Raises InputError or TrustError where a signature in it is broken."""
+    """The pieces of a bundle on this machine. Raises InputError or TrustError where what refers to it is broken."""
     where = str(bundle.path)
+
+    def read(kind: str, named: tuple[Digest, ...]) -> tuple[Document, ...]:
+        data = (bundle.read_blob(one, oci.MAX_DOCUMENT) for one in named)
+        return tuple(read_referrer(one, kind, bundle.digest, where) for one in data)
+
     return Contents(
         read_image(bundle.read_blob(bundle.digest, oci.MAX_DOCUMENT), where),
-        tuple(
-            read_signature(bundle.read_blob(one, oci.MAX_DOCUMENT), bundle.digest, where) for one in bundle.signatures
-        ),
+        read(oci.SIGNATURE, bundle.signatures),
         bundle.manifest.version,
+        read(oci.ATTESTATION, bundle.attestations),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from edgepack import digest
 from edgepack.digest import Digest
@@ -28,6 +28,10 @@ IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
 SIGNATURE = "application/vnd.edgepack.signature.v1"
 SIGNED_BY = "org.edgepack.signature"
 """Annotation of an index: digests of the OCI manifests that sign its bundle, a space between two (docs/adr/0005)."""
+ATTESTATION = "application/vnd.in-toto.provenance+dsse"
+"""A signed statement of a bundle's origin (in-toto/attestation `spec/v1/envelope.md`): the artifact, and its one layer."""
+ATTESTED_BY = "org.edgepack.provenance"
+"""Annotation of an index: digests of the OCI manifests that hold such statements, likewise (docs/adr/0023)."""
 
 LAYOUT_VERSION = "1.0.0"
 FILEPATH = "org.cncf.model.filepath"
@@ -57,7 +61,7 @@ class ImageManifest(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Referrer(Struct, frozen=True, kw_only=True, rename="camel"):
-    """An OCI manifest that says something of another, its subject: a signature of a bundle."""
+    """An OCI manifest that says something of another, its subject: a signature of a bundle, a statement of its origin."""
 
     schema_version: int = 2
     media_type: str = IMAGE_MANIFEST
@@ -65,6 +69,7 @@ class Referrer(Struct, frozen=True, kw_only=True, rename="camel"):
     config: Descriptor
     layers: tuple[Descriptor, ...]
     subject: Descriptor
+    annotations: dict[str, str] | UnsetType = UNSET
 
 
 class Index(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -141,8 +146,10 @@ def describe(manifest: Manifest) -> Artifact:
     )
 
 
-def index_of(image: bytes, version: str, signatures: tuple[Digest, ...] = ()) -> bytes:
-    """The `index.json` of a bundle. image: its OCI manifest; signatures: the manifests that sign it."""
+def index_of(
+    image: bytes, version: str, signatures: tuple[Digest, ...] = (), attestations: tuple[Digest, ...] = ()
+) -> bytes:
+    """The `index.json` of a bundle. image: its OCI manifest; signatures, attestations: the manifests that refer to it."""
     top = Descriptor(
         media_type=IMAGE_MANIFEST,
         artifact_type=ARTIFACT,
@@ -150,7 +157,8 @@ def index_of(image: bytes, version: str, signatures: tuple[Digest, ...] = ()) ->
         size=len(image),
         annotations={"org.opencontainers.image.ref.name": version},
     )
-    annotations = {SIGNED_BY: " ".join(sorted(signatures))} if signatures else {}
+    named = {SIGNED_BY: signatures, ATTESTED_BY: attestations}
+    annotations = {name: " ".join(sorted(digests)) for name, digests in named.items() if digests}
     return digest.canonical_json(Index(manifests=(top,), annotations=annotations))
 
 

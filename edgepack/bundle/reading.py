@@ -18,7 +18,8 @@ from edgepack.manifest import Manifest
 
 _MAX_LOCK = 1 << 20
 _CHUNK = 1 << 20
-MAX_SIGNATURES = 64
+MAX_REFERRERS = 64
+"""Signatures of one bundle, and statements of its origin, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Bundle:
 
     digest: of the OCI manifest, what names the bundle everywhere; manifest_bytes: the runtime manifest as it is stored
     signatures: digests of the OCI manifests that say that they sign this one, as `index.json` names them
+    attestations: of those that hold a signed statement of its origin, likewise
     """
 
     path: Path
@@ -34,6 +36,7 @@ class Bundle:
     manifest: Manifest
     manifest_bytes: bytes
     signatures: tuple[Digest, ...]
+    attestations: tuple[Digest, ...]
     _layout: Layout
     _blobs: dict[Digest, Extent]
 
@@ -95,7 +98,8 @@ def open_bundle(path: str | Path) -> Bundle:
     data = _document(layout, blobs, own)
     decoded = manifest.decode(data, str(path))
     _check_references(layout, decoded, {layer.digest: layer.size for layer in image.layers})
-    return Bundle(path, top.digest, decoded, data, _signatures(layout, index), layout, blobs)
+    signatures, attestations = (_referrers(layout, index, name) for name in (oci.SIGNED_BY, oci.ATTESTED_BY))
+    return Bundle(path, top.digest, decoded, data, signatures, attestations, layout, blobs)
 
 
 def _check_layout(layout: Layout) -> None:
@@ -129,10 +133,10 @@ def _index(layout: Layout) -> Index:
     return index
 
 
-def _signatures(layout: Layout, index: Index) -> tuple[Digest, ...]:
-    named = tuple(map(Digest, index.annotations.get(oci.SIGNED_BY, "").split()))
-    if len(named) > MAX_SIGNATURES or not all(map(digest.is_digest, named)):
-        raise _inconsistent(layout, f"its annotation {oci.SIGNED_BY} names {len(named)} digests, or what is none")
+def _referrers(layout: Layout, index: Index, annotation: str) -> tuple[Digest, ...]:
+    named = tuple(map(Digest, index.annotations.get(annotation, "").split()))
+    if len(named) > MAX_REFERRERS or not all(map(digest.is_digest, named)):
+        raise _inconsistent(layout, f"its annotation {annotation} names {len(named)} digests, or what is none")
     return named
 
 

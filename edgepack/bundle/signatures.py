@@ -5,27 +5,17 @@ Signing changes neither the bundle's digest nor any blob that was there (docs/ad
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import BinaryIO
 
-from edgepack import digest, files
-from edgepack.bundle import oci
-from edgepack.bundle.contents import Document, contents, read_signature
-from edgepack.bundle.layout import BLOBS
-from edgepack.bundle.oci import Descriptor, Referrer
-from edgepack.bundle.packing import write_tar
-from edgepack.bundle.reading import Bundle, open_bundle
+from edgepack.bundle import oci, referring
+from edgepack.bundle.contents import contents, read_referrer
+from edgepack.bundle.oci import Referrer
+from edgepack.bundle.reading import Bundle
 from edgepack.digest import Digest
 from edgepack.errors import InputError
 
 RECORD = "application/vnd.edgepack.release.v1+json"
 SSHSIG = "application/vnd.edgepack.sshsig.v1"
-EMPTY = "application/vnd.oci.empty.v1+json"
-_NOTHING = b"{}"
 _MAX = 16 << 10
 
 
@@ -48,7 +38,7 @@ def statements(bundle: Bundle) -> tuple[Statement, ...]:
 def _statement(bundle: Bundle, manifest: Digest) -> Statement:
     where = f"{bundle.path}: signature {manifest}"
     data = bundle.read_blob(manifest, oci.MAX_DOCUMENT)
-    read_signature(data, bundle.digest, where)
+    read_referrer(data, oci.SIGNATURE, bundle.digest, where)
     layers = {layer.media_type: layer.digest for layer in oci.decode(data, Referrer, where, "its OCI manifest").layers}
     if set(layers) != {RECORD, SSHSIG}:
         raise InputError(
@@ -66,52 +56,7 @@ def attach(bundle: Bundle, statement: Statement, *, beside: bool = False) -> Bun
     Raises InputError where the bundle cannot be written, TrustError where one of its blobs is broken.
     """
     before = contents(bundle if beside else replace(bundle, signatures=()))
-    fresh, made = _document(statement, len(before.image.data), before.image.digest)
+    layers = {RECORD: statement.record, SSHSIG: statement.signature.encode()}
+    fresh, made = referring.make(oci.SIGNATURE, before.image, layers)
     kept = tuple(one for one in before.signatures if one.digest != fresh.digest)
-    after = replace(before, signatures=(*kept, fresh))
-    try:
-        if bundle.path.is_dir():
-            _add_to_folder(bundle.path, after.index, made)
-        else:
-            _write(bundle, after.index, after.blobs(), made)
-    except OSError as error:
-        raise InputError(
-            f"{bundle.path}: cannot be written: {os.strerror(error.errno or 0)}",
-            advice="copy the bundle to a folder that you may write to, and sign it there",
-        ) from None
-    return open_bundle(bundle.path)
-
-
-def _document(statement: Statement, size: int, subject: Digest) -> tuple[Document, dict[Digest, bytes]]:
-    blobs = {RECORD: statement.record, SSHSIG: statement.signature.encode()}
-    manifest = digest.canonical_json(
-        Referrer(
-            artifact_type=oci.SIGNATURE,
-            config=_descriptor(EMPTY, _NOTHING),
-            layers=tuple(_descriptor(kind, data) for kind, data in blobs.items()),
-            subject=Descriptor(media_type=oci.IMAGE_MANIFEST, artifact_type=oci.ARTIFACT, digest=subject, size=size),
-        )
-    )
-    made = {digest.of_bytes(data): data for data in (_NOTHING, *blobs.values(), manifest)}
-    sizes = {blob: len(data) for blob, data in made.items() if data != manifest}
-    return Document(manifest, sizes), made
-
-
-def _descriptor(kind: str, data: bytes) -> Descriptor:
-    return Descriptor(media_type=kind, digest=digest.of_bytes(data), size=len(data))
-
-
-def _write(bundle: Bundle, index: bytes, sizes: dict[Digest, int], made: dict[Digest, bytes]) -> None:
-    def opener(blob: Digest) -> Callable[[Digest], BinaryIO]:
-        return (lambda one: io.BytesIO(made[one])) if blob in made else bundle.open_blob
-
-    blobs = {blob: (opener(blob), size) for blob, size in sizes.items()}
-    with files.aside(bundle.path) as fresh, fresh.open("wb") as file:
-        write_tar(file, index, blobs)
-
-
-def _add_to_folder(folder: Path, index: bytes, made: dict[Digest, bytes]) -> None:
-    """The blobs first: a reader sees the signatures of before, or all of the new one."""
-    for blob, data in made.items():
-        files.replace(folder / BLOBS / digest.hex_of(blob), data)
-    files.replace(folder / "index.json", index)
+    return referring.put(bundle, replace(before, signatures=(*kept, fresh)), made)

@@ -30,15 +30,16 @@ def bundle_of(word: str, *, plain_http: bool = False) -> Bundle:
 
 def inspect(bundle: Word, json: Json = False) -> None:
     """What a bundle is, what it needs to run, what it holds."""
-    from edgepack import signing
-    from edgepack.cli.trusting import signatures, summary
+    from edgepack import attesting, signing, trust
+    from edgepack.cli.trusting import origin_line, signatures, summary
 
     opened = bundle_of(bundle)
     manifest = opened.manifest
+    origins = attesting.origins(opened, trust.load_keyring())
     if json:
         found = signatures(opened, signing.own_policy())
         document = {"path": str(opened.path), "digest": opened.digest, "signatures": found, "manifest": manifest}
-        print_json({**document, "signed": bool(found)})
+        print_json({**document, "signed": bool(found), "provenance": origins})
         return
     print_table(
         f"{manifest.name} {manifest.version} for {manifest.profile.name}, {summary(opened, signing.own_policy())}",
@@ -46,6 +47,7 @@ def inspect(bundle: Word, json: Json = False) -> None:
         [
             ("digest", opened.digest),
             ("source", f"{manifest.source.format} {manifest.source.digest}"),
+            *(("origin", origin_line(one)) for one in origins),
             ("inputs", "; ".join(map(str, manifest.signature.inputs))),
             ("outputs", "; ".join(map(str, manifest.signature.outputs))),
             (

@@ -21,7 +21,7 @@ def publish(
     plain_http: PlainHttp = False,
     json: Json = False,
 ) -> None:
-    """Put a bundle and its signatures into an OCI registry. What is there already is not sent again."""
+    """Put a bundle, its signatures and statements of its origin into an OCI registry. What is there already is not sent again."""
     from edgepack import exchange, references
     from edgepack.cli.progress import progress
 
@@ -32,6 +32,7 @@ def publish(
         print(f"{done.reference}: unchanged, the registry holds all of it")
     else:
         signed = f", {done.signatures} signatures" if done.signatures else ", unsigned"
+        signed += f", {done.attestations} signed statements of origin" if done.attestations else ""
         print(f"{done.reference}: {done.sent} blobs sent ({done.bytes / 1e6:.2f} MB), {done.had} were there{signed}")
 
 
@@ -62,9 +63,11 @@ def fetch(
                 "had": done.had,
                 "bytes": done.bytes,
                 "signatures": done.signatures,
+                "attestations": done.attestations,
             }
         )
         return
     signed = f"{done.signatures} signatures, not yet checked" if done.signatures else "unsigned"
+    signed += f", {done.attestations} signed statements of origin" if done.attestations else ""
     print(f"{path}\n{done.received} blobs received ({done.bytes / 1e6:.2f} MB), {done.had} were here; {signed}")
     print(f"{done.entry.name}@{done.entry.version}/{done.entry.profile} in the store; {done.reference}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgepack.cli.bundles import Word, bundle_of
+from edgepack.cli.exchanging import PlainHttp
 from edgepack.cli.output import Json, print_json
 
 if TYPE_CHECKING:
@@ -39,24 +40,37 @@ def provenance(
         Path | None,
         typer.Option(help="Print a DSSE envelope, signed with this OpenSSH key (Ed25519; a .pub: the agent's)."),
     ] = None,
+    attach: Annotated[
+        bool,
+        typer.Option("--attach", help="Put the envelope into the bundle too, or to it in its registry, as a referrer."),
+    ] = False,
+    plain_http: PlainHttp = False,
     json: Json = False,
 ) -> None:
     """Where it came from: an in-toto statement with SLSA provenance, as JSON with or without --json.
 
     Signed, the statement is about the bundle's digest as well, and any tool that reads DSSE can check it.
     """
-    opened = bundle_of(bundle)
-    if sign_key is None:
-        return _print_paper(opened, "provenance")
-    from edgepack import papers
+    from edgepack import attesting, exchange, references
+    from edgepack.bundle import attest
+    from edgepack.cli.progress import progress
     from edgepack.cli.trusting import seal
+    from edgepack.errors import UsageError
 
+    if sign_key is None:
+        if attach:
+            raise UsageError("--attach attaches a signed statement", expected="--sign-key KEY with it")
+        return _print_paper(bundle_of(bundle), "provenance")
     sealing = seal(sign_key, "", None, "")
     assert sealing is not None
-    signer = sealing.signer
-    opened.verify()
-    public = papers.PublicKey(signer.key.fingerprint, signer.key.raw)
-    data = papers.envelope(papers.statement(opened.manifest, opened.digest), public, signer.sign_exactly)
+    opened = bundle_of(bundle, plain_http=plain_http)
+    data = attesting.envelope(opened, sealing.signer)
+    if attach:
+        signed = attest(opened, data)
+        where = references.parse(bundle)
+        if isinstance(where, references.InRegistry):
+            exchange.publish(signed, where, plain_http=plain_http, progress=progress())
+        print(f"{bundle}: its origin, signed by {sealing.signer.key.fingerprint}, is attached", file=sys.stderr)
     sys.stdout.write(data.decode() + "\n")
     return None
 

@@ -12,6 +12,7 @@ from edgepack.cli.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
     from edgepack.admission import Offer, Policy
+    from edgepack.attesting import Origin
     from edgepack.bundle import Bundle
     from edgepack.signing import Terms
     from edgepack.trust import Signer
@@ -123,17 +124,32 @@ def verify(
 
     Trusted are the keys given, or else those of `edgepack trust list`; without any it only says who signed.
     """
-    from edgepack import signing
+    from edgepack import attesting, signing, trust
     from edgepack.cli.bundles import bundle_of
 
     opened = bundle_of(bundle)
-    policy = signing.own_policy(trust_key or ())
+    keyring = trust.load_keyring(trust_key or ())
+    policy = signing.policy(keyring)
     verdict = signing.examine(opened, policy, allow_unsigned=allow_unsigned)
     document = {"path": str(bundle), "digest": opened.digest, "digests": "ok", "assurance": verdict.assurance}
+    origins = attesting.origins(opened, keyring)
     if json:
-        print_json({**document, "key": verdict.key, "signatures": signatures(opened, policy)})
+        found = signatures(opened, policy)
+        print_json({**document, "key": verdict.key, "signatures": found, "provenance": origins})
         return
     print(f"{bundle}: every digest holds; {summary(opened, policy)}")
+    for one in origins:
+        print(f"origin {origin_line(one)}")
+
+
+def origin_line(origin: Origin) -> str:
+    """Who signed a statement of origin, in a few words."""
+    if origin.revoked:
+        return f"signed by {origin.key}, which was revoked"
+    if not origin.checked:
+        return f"said to be signed by {origin.key or 'nobody'} (not checked: that key is not known here)"
+    known = {None: "held against no key: none is trusted here", True: "trusted", False: "not among the trusted keys"}
+    return f"signed by {origin.key} ({known[origin.trusted]})"
 
 
 def summary(bundle: Bundle, policy: Policy | None = None) -> str:

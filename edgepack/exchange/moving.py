@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Published(Struct, frozen=True, kw_only=True):
     """reference: by digest, what others fetch and get exactly this; sent, had: blobs; bytes: of the blobs sent
 
-    unchanged: the tag named this bundle before, with these signatures
+    attestations: signed statements of its origin; unchanged: the tag named this bundle before, with all of that
     """
 
     reference: str
@@ -33,6 +33,7 @@ class Published(Struct, frozen=True, kw_only=True):
     had: int
     bytes: int
     signatures: int
+    attestations: int
     unchanged: bool
 
 
@@ -45,10 +46,12 @@ class Fetched(Struct, frozen=True, kw_only=True):
     had: int
     bytes: int
     signatures: int
+    attestations: int
 
 
 def publish(source: Bundle, to: InRegistry, *, plain_http: bool = False, progress: Progress) -> Published:
-    """Put a bundle into a registry: its blobs, then its manifest under the tag, then its signatures as referrers.
+    """Put a bundle into a registry: its blobs, then its manifest under the tag, then what is said of it (signatures, its
+    origin) as referrers.
 
     What is there already is not sent again, so a run that was cut off goes on where it was. Raises BoardError where the
     registry is unreachable, TrustError where it refuses us or a blob of the bundle is not its digest.
@@ -56,10 +59,11 @@ def publish(source: Bundle, to: InRegistry, *, plain_http: bool = False, progres
     if to.digest and to.digest != source.digest:
         raise UsageError(f"the bundle is {source.digest}, not {to.digest}", advice="name a tag only")
     pieces = bundle.contents(source)
+    referring = ((bundle.SIGNATURE, pieces.signatures), (bundle.ATTESTATION, pieces.attestations))
     sent: dict[Digest, int] = {}
     with registry.connect(to, plain_http=plain_http, writing=True) as there:
         before = there.digest_of(to.wanted)
-        every = {blob: size for one in (pieces.image, *pieces.signatures) for blob, size in one.blobs.items()}
+        every = {blob: size for one in (pieces.image, *pieces.referrers) for blob, size in one.blobs.items()}
         for blob, size in progress.track(every.items(), f"publish to {to}", len(every)):
             if not there.has_blob(blob, size):
                 with source.open_blob(blob) as stream:
@@ -67,10 +71,12 @@ def publish(source: Bundle, to: InRegistry, *, plain_http: bool = False, progres
                 sent[blob] = size
         if before != source.digest:
             there.put_manifest(pieces.image.data, to.wanted)
-        known = set(there.referrers(source.digest, bundle.SIGNATURE))
-        fresh = [one for one in pieces.signatures if one.digest not in known]
-        for one in fresh:
-            there.put_referrer(one.data, source.digest, bundle.SIGNATURE)
+        fresh = 0
+        for kind, documents in referring:
+            known = set(there.referrers(source.digest, kind)) if documents else set()
+            for one in (one for one in documents if one.digest not in known):
+                there.put_referrer(one.data, source.digest, kind)
+                fresh += 1
     return Published(
         reference=f"{to.host}/{to.repository}@{source.digest}",
         tag=to.tag,
@@ -79,12 +85,14 @@ def publish(source: Bundle, to: InRegistry, *, plain_http: bool = False, progres
         had=len(every) - len(sent),
         bytes=sum(sent.values()),
         signatures=len(pieces.signatures),
+        attestations=len(pieces.attestations),
         unchanged=before == source.digest and not fresh and not sent,
     )
 
 
 def fetch(of: InRegistry, *, plain_http: bool = False, progress: Progress) -> Fetched:
-    """Bring a bundle from a registry into the store, with the signatures that the registry holds for it.
+    """Bring a bundle from a registry into the store, with the signatures and the statements of origin that the registry
+    holds for it.
 
     Raises TrustError where a byte is not what its digest says, InputError where it is no bundle, or one that is too large.
     """
@@ -97,8 +105,10 @@ def fetch(of: InRegistry, *, plain_http: bool = False, progress: Progress) -> Fe
                 advice="the tag was moved: name the digest alone, or ask who moved it",
             )
         image = bundle.read_image(data, str(of))
-        signatures = _signatures(there, image.digest, of, progress)
-        pieces = Contents(image, signatures, bundle.version_of(data))
+        signatures, attestations = (
+            _referrers(there, image.digest, kind, of, progress) for kind in (bundle.SIGNATURE, bundle.ATTESTATION)
+        )
+        pieces = Contents(image, signatures, bundle.version_of(data), attestations)
         received = _receive(there, staging, pieces, of, progress)
         entry = store.keep(staging, pieces, f"fetch {of}")
     blobs = pieces.blobs()
@@ -109,24 +119,25 @@ def fetch(of: InRegistry, *, plain_http: bool = False, progress: Progress) -> Fe
         had=len(blobs) - len(received),
         bytes=sum(received.values()),
         signatures=len(signatures),
+        attestations=len(attestations),
     )
 
 
-def _signatures(there: Registry, subject: Digest, of: InRegistry, progress: Progress) -> tuple[Document, ...]:
-    """Anybody who may push may attach something: what is no signature of this bundle is left there, and said."""
+def _referrers(there: Registry, subject: Digest, kind: str, of: InRegistry, progress: Progress) -> tuple[Document, ...]:
+    """Anybody who may push may attach something: what does not refer to this bundle is left there, and said."""
     found = []
-    for one in there.referrers(subject, bundle.SIGNATURE)[: bundle.MAX_SIGNATURES]:
+    for one in there.referrers(subject, kind)[: bundle.MAX_REFERRERS]:
         try:
-            found.append(bundle.read_signature(there.manifest(one), subject, f"{of}: signature {one}"))
+            found.append(bundle.read_referrer(there.manifest(one), kind, subject, f"{of}: referrer {one}"))
         except InputError as error:
-            progress.warn(f"a signature is left out: {error.what}")
+            progress.warn(f"one of its referrers is left out: {error.what}")
     return tuple(found)
 
 
 def _receive(
     there: Registry, staging: Staging, pieces: Contents, of: InRegistry, progress: Progress
 ) -> dict[Digest, int]:
-    own = {one.digest: one.data for one in (pieces.image, *pieces.signatures)}
+    own = {one.digest: one.data for one in (pieces.image, *pieces.referrers)}
     missing = {blob: size for blob, size in pieces.blobs().items() if not staging.have(blob, size)}
     free = shutil.disk_usage(staging.folder).free
     if sum(missing.values()) > free:

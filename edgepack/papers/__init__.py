@@ -2,7 +2,17 @@
 what it is made of (CycloneDX), what it is good for (a model card). Each a pure function of the runtime manifest."""
 
 from edgepack.papers.card import render_card
-from edgepack.papers.provenance import STATEMENT, PublicKey, Sign, envelope, open_envelope, statement
+from edgepack.papers.provenance import (
+    STATEMENT,
+    PublicKey,
+    Sealed,
+    Sign,
+    envelope,
+    is_about,
+    open_envelope,
+    read_envelope,
+    statement,
+)
 from edgepack.papers.sbom import bill_of_materials
 from edgepack.papers.writing import Paper, write
 
@@ -10,10 +20,13 @@ __all__ = [
     "STATEMENT",
     "Paper",
     "PublicKey",
+    "Sealed",
     "Sign",
     "bill_of_materials",
     "envelope",
+    "is_about",
     "open_envelope",
+    "read_envelope",
     "render_card",
     "statement",
     "write",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import Any
 
@@ -107,28 +107,63 @@ def envelope(payload: bytes, key: PublicKey, sign: Sign) -> bytes:
     return digest.canonical_json(_Envelope(_encode(payload), STATEMENT, (signature,)))
 
 
-def open_envelope(data: bytes, keys: tuple[PublicKey, ...], file: str) -> bytes:
-    """The statement in an envelope, if one of `keys` signed it.
+class Sealed(Struct, frozen=True):
+    """An envelope that was read and not checked. claims: whose signatures its ids say they are, a hint"""
 
-    Raises InputError naming `file` where it is no envelope of a statement, TrustError where no trusted key signed it.
-    """
+    payload: bytes
+    claims: tuple[str, ...]
+    signatures: tuple[bytes, ...]
+
+    def signer(self, keys: Iterable[PublicKey]) -> PublicKey | None:
+        """The first of `keys` whose signature over the payload is in the envelope."""
+        message = _signed_bytes(STATEMENT, self.payload)
+        return next((key for key in keys for one in self.signatures if _holds(key, one, message)), None)
+
+
+def read_envelope(data: bytes, file: str) -> Sealed:
+    """Raises InputError naming `file` where it is no envelope of a statement."""
     try:
         if len(data) > _MOST:
             raise ValueError(f"{len(data)} bytes are too many")
         found = msgspec.json.decode(data, type=_Envelope)
         payload = base64.b64decode(found.payload, validate=True)
-        signatures = [base64.b64decode(one.sig, validate=True) for one in found.signatures]
+        signatures = tuple(base64.b64decode(one.sig, validate=True) for one in found.signatures)
     except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError) as error:
         raise InputError(f"{file}: no DSSE envelope: {error}", expected=f"a signed {STATEMENT}") from None
     if found.payload_type != STATEMENT:
         raise InputError(f"{file}: an envelope of {found.payload_type[:80]!r}", expected=STATEMENT)
-    message = _signed_bytes(found.payload_type, payload)
-    if not any(_holds(key, signature, message) for key in keys for signature in signatures):
-        ids = ", ".join(one.keyid[:80] for one in found.signatures) or "nobody"
+    return Sealed(payload, tuple(one.keyid[:80] for one in found.signatures), signatures)
+
+
+def open_envelope(data: bytes, keys: tuple[PublicKey, ...], file: str) -> bytes:
+    """The statement in an envelope, if one of `keys` signed it.
+
+    Raises InputError naming `file` where it is no envelope of a statement, TrustError where no trusted key signed it.
+    """
+    sealed = read_envelope(data, file)
+    if sealed.signer(keys) is None:
+        ids = ", ".join(sealed.claims) or "nobody"
         raise TrustError(
             f"{file}: signed by {ids}, by no key that is trusted here", expected=", ".join(k.id for k in keys)
         )
-    return payload
+    return sealed.payload
+
+
+def is_about(payload: bytes, bundle: Digest) -> bool:
+    """Whether a statement of origin names this bundle among its subjects; what is no statement names none."""
+    try:
+        found = msgspec.json.decode(payload, type=_Statement)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return any(one.digest.get("sha256") == digest.hex_of(bundle) for one in found.subject)
+
+
+class _Subject(Struct, frozen=True):
+    digest: dict[str, str]
+
+
+class _Statement(Struct, frozen=True):
+    subject: tuple[_Subject, ...]
 
 
 def _holds(key: PublicKey, signature: bytes, message: bytes) -> bool:

@@ -97,7 +97,7 @@ def _gate(parent: Path) -> Iterator[None]:
 def keep(staging: Staging, pieces: Contents, origin: str) -> Entry:
     """Make what was staged a bundle of the store: one rename, after it was opened and found whole.
 
-    A bundle that is there already stays, unless the new one brings signatures that it lacks.
+    A bundle that is there already stays, unless the new one brings signatures or statements of origin that it lacks.
     """
     files.replace(staging.folder / "oci-layout", _LAYOUT)
     files.replace(staging.folder / "index.json", pieces.index)
@@ -121,25 +121,28 @@ def keep(staging: Staging, pieces: Contents, origin: str) -> Entry:
     with _gate(entry.path.parent):
         known = _read(entry.path)
         if known is not None:
-            return _add_signatures(staging, pieces, known)
+            return _add_referrers(staging, pieces, known)
         staging.folder.replace(entry.path)
         files.sync(entry.path.parent)
     return entry
 
 
-def _add_signatures(staging: Staging, pieces: Contents, known: Entry) -> Entry:
-    """A bundle that is there stays, and gets the signatures that it lacks: their blobs first, then the list of them."""
+def _add_referrers(staging: Staging, pieces: Contents, known: Entry) -> Entry:
+    """A bundle that is there stays, and gets what is said of it anew: the blobs first, then the list of them."""
     have = bundle.contents(bundle.open_bundle(known.path))
-    every = {one.digest: one for one in (*have.signatures, *pieces.signatures)}
-    if len(every) == len(have.signatures):
+    signatures, attestations = (
+        tuple({one.digest: one for one in both}.values())
+        for both in ((*have.signatures, *pieces.signatures), (*have.attestations, *pieces.attestations))
+    )
+    union = Contents(have.image, signatures, have.version, attestations)
+    if len(union.referrers) == len(have.referrers):
         return known
-    union = Contents(have.image, tuple(every.values()), have.version)
     own = Staging(known.path, staging.shared)
     for blob, size in union.blobs().items():
         with (staging.folder / "blobs/sha256" / digest.hex_of(blob)).open("rb") as stream:
             own.put(blob, size, stream)
     files.replace(known.path / "index.json", union.index)
-    entry = msgspec.structs.replace(known, signed=True, size=sum(union.blobs().values()))
+    entry = msgspec.structs.replace(known, signed=bool(signatures), size=sum(union.blobs().values()))
     files.replace(known.path / "entry.json", digest.canonical_json(entry))
     return entry
 
@@ -148,7 +151,7 @@ def add(source: Bundle, origin: str) -> Entry:
     """Keep a bundle. Every blob is checked while it is copied: raises TrustError where one is not its digest."""
     pieces = bundle.contents(source)
     known = _read(_bundles() / digest.hex_of(source.digest))
-    if known is not None and not pieces.signatures:
+    if known is not None and not pieces.referrers:
         source.verify()
         return known
     with stage() as staging:

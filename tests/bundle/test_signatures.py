@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from edgepack.bundle import Statement, attach, open_bundle, statements
+from edgepack.bundle import Statement, attach, attest, envelopes, open_bundle, statements
 from edgepack.errors import InputError, TrustError
 
 RECORD = b'{"schema":"edgepack.release-record/1","what":"ever"}'
@@ -42,6 +42,21 @@ def test_a_folder_is_signed_like_a_file(bundle, unpacked):
     folder = attach(open_bundle(unpacked()), ONE)
     folder.verify()
     assert folder.digest == bundle.digest and statements(folder) == (ONE,)
+
+
+def test_a_statement_of_origin_is_put_beside_signatures_and_changes_nothing_else(bundle, unpacked):
+    before = attach(bundle, ONE)
+    after = attest(before, b'{"a":"dsse"}')
+    after.verify()
+    assert (after.digest, after.manifest_bytes) == (bundle.digest, bundle.manifest_bytes)
+    assert statements(after) == (ONE,) and [data for _, data in envelopes(after)] == [b'{"a":"dsse"}']
+    once = after.path.read_bytes()
+    assert attest(after, b'{"a":"dsse"}').path.read_bytes() == once, "the same again is no second one"
+    both = attach(attest(open_bundle(after.path), b"{}"), TWO)
+    assert (len(envelopes(both)), statements(both)) == (2, (TWO,))
+    folder = attest(open_bundle(unpacked()), b"{}")
+    folder.verify()
+    assert envelopes(folder) == envelopes(both)
 
 
 def test_every_blob_that_flips_a_bit_is_a_matter_of_trust(bundle, tmp_path):
