@@ -55,3 +55,11 @@ def sparsity_of(recipe: Recipe) -> float:
 
 def format_of(recipe: Recipe) -> FileFormat:
     return next(step.format for step in recipe if isinstance(step, Convert))
+
+
+def float_parent(recipe: Recipe) -> Recipe | None:
+    """What a variant must not be slower than: a quantized one's float file, a pruned one's unpruned file; None for a source's."""
+    *before, last = recipe
+    if isinstance(last, Quantize):
+        return tuple(before)
+    return (last,) if before else None

@@ -15,6 +15,20 @@ MINIMUM_SQNR_DB = 10.0
 """Below this a variant that nobody scored is taken for broken: its noise is a third of its signal."""
 
 
+class Scales(Struct, frozen=True):
+    """By what cost is told: latencies that a board measured, or the order in which arithmetic is expected to cost time."""
+
+    profile: Profile
+    measured: bool
+
+    def cost(self, variant: Built) -> float:
+        if self.measured:
+            assert variant.latency_ms is not None
+            return variant.latency_ms
+        # Fewer channels never cost more; the step between kinds of arithmetic is larger than any sparsity.
+        return expected_cost(variant.precision, self.profile.device.isa) - variant.sparsity / 2
+
+
 class Selection(Struct, frozen=True):
     """judged: every variant, in the order given; default: the selected one, None where none met the budget"""
 
@@ -25,16 +39,27 @@ class Selection(Struct, frozen=True):
 def select(variants: Sequence[Built | Failed], profile: Profile) -> Selection:
     """Reject what failed, breaks a budget or is no better than another; name a default among the rest.
 
-    Two variants are compared within one format only: which runtime suits a board is known when it is measured there.
+    Latencies count where every variant that meets the budget was measured, else an expected cost stands in their place.
+    Two variants of different formats are compared only where both were measured: which runtime suits a board is known then.
     """
     reasons = {variant.id: _budget_reason(variant, variants, profile) for variant in variants}
     met = [variant for variant in variants if isinstance(variant, Built) and reasons[variant.id] is None]
+    scales = Scales(profile, measured=all(variant.latency_ms is not None for variant in met))
     for variant in met:
-        if rival := next((other for other in met if _dominates(other, variant, profile)), None):
-            reasons[variant.id] = f"no better than {rival.id} in {_measures(variant, rival)}"
+        if rival := next((other for other in met if _dominates(other, variant, scales)), None):
+            reasons[variant.id] = f"no better than {rival.id} in {_measures(variant, scales)}"
     front = [variant for variant in met if reasons[variant.id] is None]
-    default = min(front, key=lambda variant: _preference(variant, profile)).id if front else None
-    return Selection(tuple(_judge(variant, reasons[variant.id], default, profile) for variant in variants), default)
+    default = min(front, key=lambda variant: _preference(variant, scales)).id if front else None
+    return Selection(tuple(_judge(variant, reasons[variant.id], default, scales) for variant in variants), default)
+
+
+def worth_measuring(variants: Sequence[Built | Failed], profile: Profile) -> tuple[Built, ...]:
+    """What a board should measure: all that breaks no budget that is known without one. Which is best is seen there."""
+    return tuple(
+        variant
+        for variant in variants
+        if isinstance(variant, Built) and _budget_reason(variant, variants, profile) is None
+    )
 
 
 def expected_cost(precision: Precision, isa: Sequence[str]) -> int:
@@ -79,6 +104,16 @@ def _budget_reason(variant: Built | Failed, variants: Sequence[Built | Failed], 
 
 
 def _slower_than_parent(variant: Built, variants: Sequence[Built | Failed]) -> str | None:
+    """Slower beyond noise: the interval of its latency over its float parent's, measured together, lies above 1."""
+    for one in variant.measured:
+        ratio = one.against_parent
+        if ratio is not None and ratio.low > 1 and one.verdict != "invalid":
+            return (
+                f"measured slower than its float parent on {one.target}: {ratio.value:.2f} × its latency "
+                f"(95 % interval {ratio.low:.2f} … {ratio.high:.2f})"
+            )
+    if variant.measured:
+        return None
     parent = next((other for other in variants if isinstance(other, Built) and _is_float_of(other, variant)), None)
     if (
         parent is None
@@ -95,41 +130,33 @@ def _is_float_of(parent: Built, variant: Built) -> bool:
     return same and parent.precision == "fp32" and variant.precision != "fp32"
 
 
-def _quality(variant: Built) -> float:
+def quality(variant: Built) -> float:
     """Higher is better: minus the drop where it was scored, else the SQNR."""
     return -variant.drop if variant.drop is not None else variant.parity.sqnr_db
 
 
-def _cost(variant: Built, profile: Profile) -> float:
-    if variant.latency_ms is not None:
-        return variant.latency_ms
-    # Fewer channels never cost more; the step between kinds of arithmetic is larger than any sparsity.
-    return expected_cost(variant.precision, profile.device.isa) - variant.sparsity / 2
-
-
-def _dominates(rival: Built, variant: Built, profile: Profile) -> bool:
-    if rival.format != variant.format or rival.id == variant.id:
+def _dominates(rival: Built, variant: Built, scales: Scales) -> bool:
+    if rival.id == variant.id or (rival.format != variant.format and not scales.measured):
         return False
-    ours = (-_quality(variant), variant.size_bytes, _cost(variant, profile))
-    theirs = (-_quality(rival), rival.size_bytes, _cost(rival, profile))
+    ours = (-quality(variant), variant.size_bytes, scales.cost(variant))
+    theirs = (-quality(rival), rival.size_bytes, scales.cost(rival))
     return theirs != ours and all(their <= our for their, our in zip(theirs, ours, strict=True))
 
 
-def _measures(variant: Built, rival: Built) -> str:
-    quality = "score" if variant.drop is not None else "SQNR"
-    cost = "measured latency" if variant.latency_ms is not None and rival.latency_ms is not None else "expected cost"
-    return f"{quality}, size and {cost}"
+def _measures(variant: Built, scales: Scales) -> str:
+    goodness = "score" if variant.drop is not None else "SQNR"
+    return f"{goodness}, size and {'measured latency' if scales.measured else 'expected cost'}"
 
 
-def _preference(variant: Built, profile: Profile) -> tuple[float, int, float, str]:
-    runtime = list(profile.runtimes).index(variant.runtime)
-    return (_cost(variant, profile), runtime, -_quality(variant), variant.id)
+def _preference(variant: Built, scales: Scales) -> tuple[float, int, float, str]:
+    runtime = list(scales.profile.runtimes).index(variant.runtime)
+    return (scales.cost(variant), runtime, -quality(variant), variant.id)
 
 
-def _judge(variant: Built | Failed, reason: str | None, default: VariantId | None, profile: Profile) -> Judged:
+def _judge(variant: Built | Failed, reason: str | None, default: VariantId | None, scales: Scales) -> Judged:
     if reason is not None:
         return Judged(variant, "rejected", reason)
     if variant.id == default:
-        how = "measured" if isinstance(variant, Built) and variant.latency_ms is not None else "expected"
+        how = "measured" if scales.measured else "expected"
         return Judged(variant, "selected", f"within the budget, the cheapest {how}")
     return Judged(variant, "kept", "within the budget, on the front of score, size and cost")

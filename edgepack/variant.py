@@ -10,6 +10,8 @@ from edgepack.digest import Digest
 from edgepack.names import FileFormat, Precision, VariantId
 from edgepack.profile import RuntimeName
 from edgepack.recipe import Recipe
+from edgepack.report import Verdict
+from edgepack.target import BoardKind
 
 Status = Literal["selected", "kept", "rejected"]
 
@@ -26,10 +28,37 @@ class Parity(Struct, frozen=True):
     sqnr_db: float
 
 
+class Ratio(Struct, frozen=True):
+    """A quotient with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Measurement(Struct, frozen=True, kw_only=True):
+    """What one board measured of a variant, in fresh processes there, one thread.
+
+    stand_in: what edgepack put in a device's place, None for a device; p50_ms, p90_ms: of all samples
+    memory_mb: peak resident set of a process, 10^6 bytes; against_parent: its median over its float parent's, there
+    verdict, reasons: whether that says something of the device; what is `invalid` decides nothing
+    """
+
+    target: str
+    stand_in: BoardKind | None
+    p50_ms: float
+    p90_ms: float
+    memory_mb: float
+    against_parent: Ratio | None
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
 class Built(Struct, frozen=True, kw_only=True):
     """A variant that exists as a file and was run, not yet judged.
 
-    latency_ms, p90_ms, memory_mb: measured on a target of the profile (p50, p90, peak), or None
+    latency_ms, p90_ms, memory_mb: p50, p90 and peak on the slowest board that measured it, None where none could tell
+    measured: all that boards said of it, one each
     score, drop: None when no evaluation data was given
     """
 
@@ -47,6 +76,7 @@ class Built(Struct, frozen=True, kw_only=True):
     latency_ms: float | None = None
     p90_ms: float | None = None
     memory_mb: float | None = None
+    measured: tuple[Measurement, ...] = ()
     macs: int | None = None
     parameters: int | None = None
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from edgepack import catalog
 from edgepack.digest import Digest
 from edgepack.names import variant_id
+from edgepack.pipeline.weighing import with_measurements
 from edgepack.profile import Budget, Profile
 from edgepack.recipe import Convert
-from edgepack.select import expected_cost, select
-from edgepack.variant import Built, Failed, Parity
+from edgepack.select import expected_cost, select, worth_measuring
+from edgepack.variant import Built, Failed, Measurement, Parity, Ratio
 
 PRECISIONS = ("w8a8", "w8d", "fp16", "fp32")
 
@@ -91,6 +92,56 @@ def test_measured_slower_than_the_float_parent_is_rejected():
         "measured slower than its float parent: 5.000 against 4.000 ms",
     )
     assert default == "net.rpi4.fp32.tflite"
+
+
+def on_board(ms: float, ratio: tuple[float, float, float] | None = None, verdict="valid", **more) -> Measurement:
+    return Measurement(
+        target="kitchen",
+        stand_in=None,
+        p50_ms=ms,
+        p90_ms=more.pop("p90_ms", ms),
+        memory_mb=more.pop("memory_mb", 30.0),
+        against_parent=Ratio(*ratio) if ratio else None,
+        verdict=verdict,
+        reasons=(),
+    )
+
+
+def test_slower_beyond_noise_is_rejected_and_within_noise_is_not():
+    parent = with_measurements(built(precision="fp32", size=4000, drop=0.0), (on_board(4.0),))
+    slower = with_measurements(built(drop=0.0), (on_board(4.4, (1.1, 1.05, 1.15)),))
+    found, default = verdicts(slower, parent)
+    assert found[slower.id][0] == "rejected" and default == parent.id
+    assert "measured slower than its float parent on kitchen: 1.10 ×" in found[slower.id][1]
+    alike = with_measurements(built(drop=0.0), (on_board(4.1, (1.02, 0.97, 1.07)),))
+    found, _ = verdicts(alike, parent)
+    assert {status for status, _ in found.values()} == {"kept", "selected"}
+
+
+def test_where_all_were_measured_formats_are_compared_and_arithmetic_is_not_guessed():
+    slow_int8 = with_measurements(built(drop=0.005, size=300), (on_board(9.0, (0.9, 0.8, 0.95)),))
+    fast_float = with_measurements(built(format="onnx", precision="fp32", drop=0.0, size=290), (on_board(3.0),))
+    found, default = verdicts(slow_int8, fast_float)
+    assert default == fast_float.id
+    assert found[slow_int8.id] == ("rejected", f"no better than {fast_float.id} in score, size and measured latency")
+
+
+def test_the_slowest_board_counts_and_one_that_cannot_tell_decides_nothing():
+    both = with_measurements(built(), (on_board(1.0, p90_ms=2.0), on_board(3.0, memory_mb=20.0)))
+    assert (both.latency_ms, both.p90_ms, both.memory_mb) == (3.0, 3.0, 30.0)
+    emulated = on_board(900.0, (9.0, 8.0, 10.0), verdict="invalid")
+    none = with_measurements(built(), (on_board(1.0), emulated))
+    assert none.latency_ms is None and none.measured[1] is emulated
+    assert verdicts(none, max_p90_ms=5.0)[0][none.id] == ("selected", "within the budget, the cheapest expected")
+
+
+def test_what_breaks_a_budget_anyway_or_failed_is_not_worth_a_board():
+    small, large = built(size=300), built(precision="fp32", size=9_000_000)
+    failed = Failed(
+        id=variant_id("net", "rpi4", "w8d", 0, "onnx"), format="onnx", precision="w8d", sparsity=0, reason=""
+    )
+    guessed_worse = built(precision="fp16", size=400, drop=0.0)
+    assert worth_measuring([small, large, failed, guessed_worse], profile(max_size_mb=1.0)) == (small, guessed_worse)
 
 
 def test_noise_that_nobody_scored_is_not_packed():

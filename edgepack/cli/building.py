@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgepack.cli.output import Json, print_json, print_table
+from edgepack.cli.targets import Inventory
 from edgepack.cli.trusting import Downgrade, Expires, For, SignKey, seal
 
 if TYPE_CHECKING:
-    from edgepack.pipeline import Result
+    from edgepack.pipeline import Request, Result, Weigh
+    from edgepack.ports import Progress
     from edgepack.variant import Judged
 
 Source = Annotated[
@@ -41,6 +43,17 @@ Inputs = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of recovery after pruning.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
+Measuring = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="TARGET",
+        help="Boards that measure the variants before one is selected: names with commas between, or an expression.",
+    ),
+]
+Unsigned = Annotated[
+    bool, typer.Option("--allow-unsigned", help="Put unsigned variants on the boards that measure, for that long.")
+]
 
 
 def plan(
@@ -97,25 +110,47 @@ def build(
     expires: Expires = "",
     targets: For = None,
     allows_downgrade_from: Downgrade = "",
+    target: Measuring = None,
+    allow_unsigned: Unsigned = False,
+    inventory: Inventory = None,
     json: Json = False,
 ) -> None:
-    """Build, verify, score, select, pack and sign: one bundle a profile."""
+    """Build, verify, score, measure where asked, select, pack and sign: one bundle a profile."""
     from edgepack import exchange, pipeline
     from edgepack.cli.progress import progress
 
     sealing = seal(sign_key, expires, targets, allows_downgrade_from)
     flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
-    results = pipeline.build(
-        pipeline.request(exchange.source_of(source, progress()), profile or (), flags),
-        out,
-        progress(),
-        sealing.put_on if sealing else pipeline.bare,
-    )
+    talk = progress()
+    wanted = pipeline.request(exchange.source_of(source, talk), profile or (), flags)
+    boards = scales(target, inventory, wanted, allow_unsigned, talk)
+    results = pipeline.build(wanted, out, talk, sealing.put_on if sealing else pipeline.bare, boards)
     if json:
         print_json({"bundles": [bundle_document(result) for result in results]})
         return
     for result in results:
         print_result(result)
+
+
+def scales(
+    words: list[str] | None, inventory: Path | None, wanted: Request, allow_unsigned: bool, progress: Progress
+) -> Weigh | None:
+    """The boards that were named, each asked once before any work begins. None where none was."""
+    from edgepack import catalog
+    from edgepack.errors import UsageError
+    from edgepack.proving import Boards
+    from edgepack.report import BenchProtocol
+
+    named = [name.strip() for word in words or () for name in word.split(",")]
+    if not named:
+        if allow_unsigned or inventory:
+            raise UsageError(
+                "--allow-unsigned and --inventory say how boards measure", expected="--target TARGET with them"
+            )
+        return None
+    boards = Boards(tuple(catalog.find_targets(named, inventory)), BenchProtocol(), allow_unsigned, progress)
+    boards.check(wanted.profiles)
+    return boards.weigh
 
 
 def _flags(
@@ -197,6 +232,9 @@ def _variant_document(judged: Judged) -> dict[str, Any]:
         "drop": built.drop if built else None,
         "parity": {"max_abs": parity.max_abs, "sqnr_db": parity.sqnr_db} if parity else None,
         "latency_ms": built.latency_ms if built else None,
+        "p90_ms": built.p90_ms if built else None,
+        "memory_mb": built.memory_mb if built else None,
+        "measured": built.measured if built else (),
         "parameters": built.parameters if built else None,
         "macs": built.macs if built else None,
         "status": judged.status,
@@ -206,13 +244,27 @@ def _variant_document(judged: Judged) -> dict[str, Any]:
 
 def print_result(result: Result) -> None:
     baseline = "not scored" if result.baseline is None else f"{result.baseline:.4f}"
+    measured = any(document["measured"] for document in map(_variant_document, result.judged))
     rows = []
     for judged in result.judged:
         document = _variant_document(judged)
         size = f"{document['size_bytes'] / 1e3:.1f}" if document["size_bytes"] else "–"
         score = f"{document['score']:.4f}" if document["score"] is not None else "–"
         sqnr = f"{document['parity']['sqnr_db']:.1f}" if document["parity"] else "–"
-        rows.append((document["id"], size, score, sqnr, judged.status, judged.reason))
+        latency = [_latency(judged)] if measured else []
+        rows.append((document["id"], size, score, sqnr, *latency, judged.status, judged.reason))
     styles = [{"selected": "green", "kept": "", "rejected": "dim"}[judged.status] for judged in result.judged]
     title = f"{result.bundle.path}  ({result.bundle.digest[:19]}…, source scores {baseline})"
-    print_table(title, ("variant", "KB", "score", "SQNR dB", "status", "reason"), rows, styles)
+    columns = ("variant", "KB", "score", "SQNR dB", *(["p50 ms"] if measured else []), "status", "reason")
+    print_table(title, columns, rows, styles)
+
+
+def _latency(judged: Judged) -> str:
+    """Measured milliseconds, and whose: a figure of an emulated board is no device's."""
+    from edgepack.variant import Built
+
+    built = judged.built
+    if not isinstance(built, Built) or not built.measured:
+        return "–"
+    slowest = max(built.measured, key=lambda one: one.p50_ms)
+    return f"{slowest.p50_ms:.3f}" + (f" ({slowest.stand_in})" if slowest.stand_in else "")

@@ -7,6 +7,7 @@ from edgepack.delivery.asking import check, enrol, entrust, rollback, status
 from edgepack.delivery.pushing import push
 from edgepack.delivery.restricting import authorize
 from edgepack.delivery.results import CheckResult, Failure, PushResult, ReleaseStatus, RollbackResult, TargetStatus
+from edgepack.delivery.trying import tried
 
 __all__ = [
     "CheckResult",
@@ -22,4 +23,5 @@ __all__ = [
     "push",
     "rollback",
     "status",
+    "tried",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 from msgspec import structs
 
 from edgepack import actions, catalog, digest, signing
-from edgepack.actions import Activate, Content, FromLock, Install, Provide, Provider, Send, Wish
+from edgepack.actions import Action, Activate, Content, FromLock, Install, Provide, Provider, Send, Wish
 from edgepack.admission import Policy
 from edgepack.delivery import desired, sending
 from edgepack.delivery.delta.making import Workshop
@@ -75,13 +75,7 @@ def push(
     Raises TrustError or InputError for a bundle that is broken, before any target is asked.
     """
     bundle.verify()
-    content = Content(
-        digest=bundle.digest,
-        manifest=bundle.manifest,
-        manifest_digest=digest.of_bytes(bundle.manifest_bytes),
-        manifest_size=len(bundle.manifest_bytes),
-        offers=signing.offers(bundle),
-    )
+    content = content_of(bundle)
     policy = signing.own_policy()
     locks, workshop = Locks(bundle.locks), Workshop()
     with Bastions() as bastions:
@@ -89,7 +83,7 @@ def push(
         def one(target: Target, own: Progress) -> PushResult:
             start = time.monotonic()
             try:
-                wish = _wish(target, policy, allow_unsigned, downgrade, tuple(variants))
+                wish = wish_of(target, policy, allow_unsigned, downgrade, tuple(variants))
                 actions.check_bundle(content, wish)
                 with connect(target, bastions=bastions) as session:
                     result = _push(Job(target, bundle, content, wish, locks, workshop, own), session, dry_run)
@@ -105,7 +99,18 @@ def push(
         return each(targets, f"pushing {content.manifest.name} {content.manifest.version}", one, progress)
 
 
-def _wish(target: Target, policy: Policy, allow_unsigned: bool, downgrade: bool, variants: tuple[str, ...]) -> Wish:
+def content_of(bundle: Bundle) -> Content:
+    """A bundle as far as decisions need it."""
+    return Content(
+        digest=bundle.digest,
+        manifest=bundle.manifest,
+        manifest_digest=digest.of_bytes(bundle.manifest_bytes),
+        manifest_size=len(bundle.manifest_bytes),
+        offers=signing.offers(bundle),
+    )
+
+
+def wish_of(target: Target, policy: Policy, allow_unsigned: bool, downgrade: bool, variants: tuple[str, ...]) -> Wish:
     (own,) = catalog.load_profiles((target.profile,))
     return Wish(
         target=target.name,
@@ -144,21 +149,13 @@ def _push(job: Job, session: Session, dry_run: bool) -> PushResult:
         _remember(job, dry_run)
         return structs.replace(result, reason=nothing.reason, **_known(content, facts))
     chosen, providers = choose(manifest, job.wish.variants, facts, job.locks, job.progress)
-    facts = _with_wheels(session, facts, providers)
+    facts = with_wheels(session, facts, providers)
     plan = actions.plan_push(content, job.wish, facts, chosen, providers)
     if dry_run:
         reason = "would " + ", ".join(str(action) for action in plan)
         return structs.replace(result, outcome="planned", variant=chosen.id, reason=reason)
     _remember(job, dry_run)
-    course = Course()
-    for action in plan:
-        if isinstance(action, Send):  # it shows a bar of its own, and a terminal one at a time
-            sent = sending.send(session, _shipment(job, action, providers, facts))
-            course.sent += sent.bytes
-            course.notes += sent.notes
-            continue
-        with job.progress.step(str(action)):
-            _act(session, action, course)
+    course = carry_out(plan, job, session, facts, providers)
     assert course.reply and course.ready, "a plan installs, and ends with an activation"
     return structs.replace(
         result,
@@ -170,6 +167,22 @@ def _push(job: Job, session: Session, dry_run: bool) -> PushResult:
         key=course.ready.key,
         reason="; ".join(note for note in (*course.notes, course.reply.reason) if note),
     )
+
+
+def carry_out(
+    plan: Sequence[Action], job: Job, session: Session, facts: Facts, providers: dict[RuntimeName, Provider]
+) -> Course:
+    """Do one action after the other. Raises what sending or the board's agent raises, at the first that fails."""
+    course = Course()
+    for action in plan:
+        if isinstance(action, Send):  # it shows a bar of its own, and a terminal one at a time
+            sent = sending.send(session, _shipment(job, action, providers, facts))
+            course.sent += sent.bytes
+            course.notes += sent.notes
+            continue
+        with job.progress.step(str(action)):
+            _act(session, action, course)
+    return course
 
 
 def _shipment(job: Job, action: Send, providers: dict[RuntimeName, Provider], facts: Facts) -> Shipment:
@@ -202,7 +215,7 @@ def _trusted(ready: InstallReply) -> str:
             assert_never(ready.assurance)
 
 
-def _with_wheels(session: Session, facts: Facts, providers: dict[RuntimeName, Provider]) -> Facts:
+def with_wheels(session: Session, facts: Facts, providers: dict[RuntimeName, Provider]) -> Facts:
     """The facts with the state of the wheels that this board may need; no question where its runtimes are ready."""
     lacking = [one.lock for one in providers.values() if isinstance(one, FromLock)]
     asked = tuple(wheel.digest for lock in lacking if lock.digest() not in facts.runtimes for wheel in lock.wheels)

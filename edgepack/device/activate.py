@@ -95,6 +95,9 @@ def remove(root: str, request: RemoveRequest) -> Dict[str, Any]:
             store.write_line(root, request.name, line._replace(history=history, trial=""))
         for digest in gone:
             store.discard(store.release_folder(root, request.name, digest))
+        folder = os.path.join(root, "releases", request.name)
+        if os.path.isdir(folder) and not os.listdir(folder):
+            os.rmdir(folder)
         journal.append(root, "remove", who=request.who, name=request.name, release=request.release or "all")
         collect.collect(root, request.name)
     return {"removed": gone}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,16 @@ from edgepack import plan as plans
 from edgepack import select, store
 from edgepack.bundle import Bundle
 from edgepack.errors import GateError, InputError
-from edgepack.pipeline.make import Made, Workshop
+from edgepack.pipeline.make import Made, Workshop, candidate
 from edgepack.pipeline.pack import pack
 from edgepack.pipeline.prepare import Inputs, Request, prepare
 from edgepack.pipeline.request import request
+from edgepack.pipeline.weighing import Weigh, weigh
 from edgepack.plan import Plan
 from edgepack.ports import Progress
-from edgepack.variant import Built, Failed, Judged
+from edgepack.variant import Failed, Judged
 
-__all__ = ["Request", "Result", "build", "plan", "request"]
+__all__ = ["Request", "Result", "Weigh", "build", "finish", "plan", "request"]
 
 Seal = Callable[[Bundle], Bundle]
 
@@ -45,13 +46,17 @@ def plan(wanted: Request, progress: Progress) -> tuple[Plan, ...]:
     return _plans(wanted, prepare(wanted, progress))
 
 
-def build(wanted: Request, out: Path, progress: Progress, seal: Seal = bare) -> tuple[Result, ...]:
-    """Build one bundle a profile into `out`, and keep it in the local store. seal: what signs it, where it is to be signed.
+def build(
+    wanted: Request, out: Path, progress: Progress, seal: Seal = bare, scales: Weigh | None = None
+) -> tuple[Result, ...]:
+    """Build one bundle a profile into `out`, and keep it in the local store.
 
-    Raises InputError where the source or the data is wrong or no variant could be made, GateError where none met the budget.
+    seal: what signs it, where it is to be signed; scales: what has boards measure the variants before one is selected
+    Raises InputError where the source or the data is wrong or no variant could be made, GateError where none met the budget,
+    and what `scales` raises.
     """
     inputs = prepare(wanted, progress)
-    return tuple(_build(each, wanted, inputs, out, progress, seal) for each in _plans(wanted, inputs))
+    return tuple(_build(each, wanted, inputs, out, progress, seal, scales) for each in _plans(wanted, inputs))
 
 
 def _plans(wanted: Request, inputs: Inputs) -> tuple[Plan, ...]:
@@ -62,12 +67,28 @@ def _plans(wanted: Request, inputs: Inputs) -> tuple[Plan, ...]:
     )
 
 
-def _build(plan: Plan, wanted: Request, inputs: Inputs, out: Path, progress: Progress, seal: Seal) -> Result:
+def _build(
+    plan: Plan, wanted: Request, inputs: Inputs, out: Path, progress: Progress, seal: Seal, scales: Weigh | None
+) -> Result:
     for skipped in plan.skipped:
         progress.warn(f"{plan.profile.name}: no {skipped.what}: {skipped.reason}")
     workshop = Workshop(plan, inputs, progress)
     made = [workshop.make(recipe) for recipe in progress.track(plan.recipes, f"variants for {plan.profile.name}")]
-    selection = select.select([_candidate(each) for each in made], plan.profile.profile)
+    return finish(workshop, wanted, made, out, seal, scales)
+
+
+def finish(
+    workshop: Workshop, wanted: Request, made: Sequence[Made | Failed], out: Path, seal: Seal, scales: Weigh | None
+) -> Result:
+    """Have the variants measured where that is wished, select among them, pack and sign. Their ids must differ."""
+    plan, inputs, progress = workshop.plan, workshop.inputs, workshop.progress
+
+    def packed(plan: Plan, kept: Sequence[Made], default: str, folder: Path) -> Bundle:
+        return seal(pack(plan, inputs, wanted.project, kept, default, folder, progress))
+
+    if scales is not None:
+        made = weigh(workshop, made, packed, scales)
+    selection = select.select([candidate(each) for each in made], plan.profile.profile)
     for judged in selection.judged:
         if isinstance(judged.built, Failed):
             progress.warn(f"{judged.built.id}: {judged.reason}")
@@ -76,14 +97,10 @@ def _build(plan: Plan, wanted: Request, inputs: Inputs, out: Path, progress: Pro
     front = {judged.built.id for judged in selection.judged if judged.status != "rejected"}
     kept = [each for each in made if isinstance(each, Made) and each.variant.id in front]
     with progress.step(f"pack {plan.name} {plan.version} for {plan.profile.name}"):
-        packed = seal(pack(plan, inputs, wanted.project, kept, selection.default, out, progress))
-        store.add(packed, "build")
+        bundle = packed(plan, kept, selection.default, out)
+        store.add(bundle, "build")
     baseline = inputs.scored.baseline if inputs.scored else None
-    return Result(packed, plan, baseline, inputs.size_bytes, selection.judged, selection.default)
-
-
-def _candidate(made: Made | Failed) -> Built | Failed:
-    return made.variant if isinstance(made, Made) else made
+    return Result(bundle, plan, baseline, inputs.size_bytes, selection.judged, selection.default)
 
 
 def _nothing_left(plan: Plan, judged: tuple[Judged, ...]) -> GateError | InputError:

@@ -49,6 +49,11 @@ class Made:
     measured: Measured
 
 
+def candidate(made: Made | Failed) -> Built | Failed:
+    """As the selection sees it."""
+    return made.variant if isinstance(made, Made) else made
+
+
 @dataclass
 class Workshop:
     """Makes the variants of one plan; pruned modules are kept in memory, everything else in the cache."""
