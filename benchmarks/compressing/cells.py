@@ -1,0 +1,241 @@
+"""A cell: one method on one model, in a fresh process, kept by the digest of all that decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from accounting import Cost, account
+
+from compressing import environments, methods, models
+from compressing.methods import METHODS, Method
+from compressing.models import Model
+from compressing.places import BENCHMARKS, CACHE, CHECKOUT, HERE, digest_of_code
+
+LIMIT = 20 * 60.0
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_LIBRARIES = (
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "litert-torch",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "torch",
+    "tf2onnx",
+    "tensorflow-cpu",
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model file of a build, and what became of it. path: inside the cell's folder, empty where it was not packed"""
+
+    id: str
+    format: str
+    precision: str
+    path: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """imports: seconds of the wall time that went into importing; failed: why there is no file, empty where there is
+
+    again: False where the cell was found in the cache
+    """
+
+    model: str
+    method: str
+    folder: Path
+    cost: Cost
+    imports: float
+    variants: tuple[Variant, ...] = ()
+    failed: str = ""
+    again: bool = False
+
+    @property
+    def file(self) -> Path | None:
+        """The model file that the method wrote."""
+        if self.failed:
+            return None
+        output = METHODS[self.method].output
+        if output:
+            return self.folder / output
+        chosen = next((v for v in self.variants if v.status == "selected"), None)
+        return self.folder / chosen.path if chosen else None
+
+
+def data_folder(model: Model) -> Path:
+    """calibration.npz, validation.npz and evaluation.npz of a model, written once."""
+    place = CACHE / "data" / f"{model.name}-{digest_of_code(HERE / 'sets.py')[:12]}"
+    if not (place / "evaluation.npz").exists():
+        data = model.data()
+        place.mkdir(parents=True, exist_ok=True)
+        for name in ("calibration", "validation", "evaluation"):
+            labelled = getattr(data, name)
+            np.savez(place / f"{name}.npz", x=labelled.x, y=labelled.y)
+        (place / "note.txt").write_text(data.note)
+    return place
+
+
+def cell(model: Model, method: Method, again: bool, done: dict[str, Cell]) -> Cell:
+    """Run the method unless its result is kept. done: this model's cells so far. again: forget a kept result."""
+    data, starts = data_folder(model), [done[name] for name in method.starts_from]
+    if failed := next((start for start in starts if start.failed), None):
+        return Cell(model.name, method.name, CACHE, Cost(0, 0, 0), 0, failed=f"no float file: {failed.failed}")
+    folder = CACHE / "cells" / f"{model.name}.{method.name.replace(' ', '-')}.{_key(model, method, data, starts)[:16]}"
+    record = folder / "cell.json"
+    if record.exists() and not again:
+        return _read(record)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in ("calibration.npz", "validation.npz"):
+        (folder / name).symlink_to((data / name).absolute())
+    for start in starts:
+        (folder / METHODS[start.method].output).symlink_to(start.file.absolute())
+    found = _run(model, method, folder)
+    kept = {**asdict(found), "folder": str(folder), "again": False}
+    record.write_text(json.dumps(kept, indent=1))
+    return replace(found, again=True)
+
+
+def _run(model: Model, method: Method, folder: Path) -> Cell:
+    environments.require(method.who)
+    if model.framework == "torch" and method.name == "convert onnx" and model != models.QUICK:
+        _train(model, folder)
+    print(f"  {model.name}: {method.name} …", end=" ", flush=True, file=sys.stderr)
+    imports, log = folder / "imports.json", folder / "log.txt"
+    command = [
+        str(methods.python(method)),
+        str(HERE / "timed.py"),
+        str(imports),
+        *methods.command(method, model, folder),
+    ]
+    env = {
+        **THREADS,
+        "PYTHONPATH": str(CHECKOUT),
+        "EDGEPACK_HOME": str(folder / "home"),
+        "OLIVE_DISABLE_TELEMETRY": "1",
+    }
+    ended = account(command, log, env, BENCHMARKS, LIMIT)
+    print(f"{ended.cost.wall:.1f} s", flush=True, file=sys.stderr)
+    found = Cell(
+        model.name, method.name, folder, ended.cost, json.loads(imports.read_text()) if imports.exists() else 0.0
+    )
+    if ended.code == -9:
+        return replace(found, failed=f"did not end within {LIMIT / 60:.0f} minutes")
+    if ended.code:
+        return replace(found, failed=_last_words(log))
+    if method.who == "edgepack":
+        found = replace(found, variants=unpack(folder, log))
+        shutil.rmtree(folder / "home", ignore_errors=True)
+        if not any(variant.path for variant in found.variants):
+            return replace(found, failed="; ".join(variant.reason for variant in found.variants))
+    return found
+
+
+def _train(model: Model, folder: Path) -> None:
+    """The weights first, in a process of their own: training is no part of any method."""
+    if models.weights_file(model.name).exists() or model.name in ("resnet20", "efficientnet_lite0"):
+        return
+    print(f"  {model.name}: train …", end=" ", flush=True, file=sys.stderr)
+    code = f"from compressing.models import module; module({model.name!r})"
+    ended = account(
+        [str(methods.PYTHON), "-c", code],
+        folder / "training.txt",
+        {**THREADS, "PYTHONPATH": str(CHECKOUT)},
+        BENCHMARKS,
+        LIMIT,
+    )
+    if ended.code:
+        sys.exit(f"training {model.name} failed\n{(folder / 'training.txt.err').read_text()[-2000:]}")
+    print(f"{ended.cost.wall:.0f} s", flush=True, file=sys.stderr)
+
+
+def unpack(folder: Path, log: Path) -> tuple[Variant, ...]:
+    """The variants of the bundle that `edgepack build --json` wrote, those it kept as files in the cell's folder."""
+    from edgepack.bundle import open_bundle
+
+    built = json.loads(log.read_text())["bundles"][0]
+    bundle = open_bundle(built["path"])
+    digests = {variant.id: variant.digest for variant in bundle.manifest.variants}
+    found = []
+    for variant in built["variants"]:
+        path = ""
+        if variant["id"] in digests:
+            path = variant["id"]
+            with bundle.open_blob(digests[variant["id"]]) as blob, (folder / path).open("wb") as out:
+                shutil.copyfileobj(blob, out)
+        found.append(
+            Variant(variant["id"], variant["format"], variant["precision"], path, variant["status"], variant["reason"])
+        )
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    return tuple(found)
+
+
+def _last_words(log: Path) -> str:
+    said = log.read_text(errors="replace") + Path(f"{log}.err").read_text(errors="replace")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it said nothing"
+
+
+def _read(record: Path) -> Cell:
+    kept = json.loads(record.read_text())
+    variants = tuple(Variant(**variant) for variant in kept.pop("variants"))
+    return Cell(**{**kept, "folder": Path(kept["folder"]), "cost": Cost(**kept["cost"]), "variants": variants})
+
+
+def _key(model: Model, method: Method, data: Path, starts: list[Cell]) -> str:
+    """Of the method's code and settings, its libraries, the model, the samples and the file it starts from."""
+    code = [HERE / "timed.py"]
+    match method.who:
+        case "nncf":
+            code.append(HERE / "run_nncf.py")
+        case "olive":
+            code.append(HERE / "run_olive.py")
+        case "edgepack":
+            code += edgepack_code()
+        case _:
+            code += [HERE / "run_raw.py", BENCHMARKS / "stages.py"]
+    if not starts:
+        code += [HERE / "nets.py", HERE / "sets.py"]
+    inputs = [data / "calibration.npz", data / "validation.npz", *(start.file for start in starts)]
+    versions = environments.versions(method.who) or [(name, metadata.version(name)) for name in _LIBRARIES]
+    settings = methods.profile_text(method) if method.who == "edgepack" else ""
+    facts = [
+        model.name,
+        model.framework,
+        model.flavour,
+        method.name,
+        settings,
+        _digest_of_files(*code),
+        _digest_of_files(*inputs),
+        versions,
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def edgepack_code() -> list[Path]:
+    """What decides what a build makes: the rooms that do it, and the decisions."""
+    package = CHECKOUT / "edgepack"
+    rooms = [
+        file
+        for room in ("sources", "convert", "compress", "evaluate", "runtimes", "pipeline")
+        for file in (package / room).rglob("*.py")
+    ]
+    return sorted([*rooms, *(package / f"{name}.py" for name in ("plan", "recipe", "select", "samples", "variant"))])
+
+
+def _digest_of_files(*files: Path) -> str:
+    hasher = hashlib.sha256()
+    for file in files:
+        hasher.update(file.read_bytes())
+    return hasher.hexdigest()

@@ -1,0 +1,44 @@
+"""NNCF in an environment of its own: run_nncf.py default|accuracy FLAVOUR FLOAT.onnx CALIBRATION.npz VALIDATION.npz OUT.onnx
+
+As its documentation and its ONNX examples say: `nncf.quantize` with the model type `transformer` for one, the `mixed` preset
+where activations are not ReLU; `quantize_with_accuracy_control` with a validation function that gives outputs too, from which
+layers are ranked.
+"""
+
+import sys
+
+import nncf
+import numpy as np
+import onnx
+import onnxruntime
+
+
+def main() -> None:
+    how, flavour, source, calibration, validation, out = sys.argv[1:]
+    model = onnx.load(source)
+    name = model.graph.input[0].name
+    ranges = nncf.Dataset(list(np.load(calibration)["x"]), lambda x: {name: x[None]})
+    options = {
+        "plain": {},
+        "smooth": {"preset": nncf.QuantizationPreset.MIXED},
+        "transformer": {"model_type": nncf.ModelType.TRANSFORMER},
+    }[flavour]
+    if how == "default":
+        onnx.save(nncf.quantize(model, ranges, **options), out)
+        return
+
+    def judge(candidate, items):
+        session = onnxruntime.InferenceSession(candidate.SerializeToString(), providers=["CPUExecutionProvider"])
+        answers, right = [], []
+        for x, y in items:
+            answers.append(session.run(None, {name: x[None]}))
+            right.append(answers[-1][0].argmax() == y)
+        return float(np.mean(right)), answers
+
+    labelled = np.load(validation)
+    held = nncf.Dataset(list(zip(labelled["x"], labelled["y"], strict=True)), lambda item: {name: item[0][None]})
+    onnx.save(nncf.quantize_with_accuracy_control(model, ranges, held, judge, max_drop=0.01, **options), out)
+
+
+if __name__ == "__main__":
+    main()
