@@ -26,15 +26,15 @@ def _lacks_frameworks() -> str | None:
 
 
 @functools.cache
-def _lacks_registry() -> str | None:
-    """A registry server and a foreign client, from the system's packages where they may be installed."""
-    missing = [name for name in ("docker-registry", "skopeo") if not shutil.which(name)]
+def lacks_programs(*packages: str) -> str | None:
+    """Why the programs that are named as their Debian packages cannot be used, or None. Root installs what is missing."""
+    missing = [name for name in packages if not shutil.which(name)]
     if not missing:
         return None
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return f"not installed: {', '.join(missing)}; installing them needs root and apt-get"
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", *missing]
     for before in ([], ["apt-get", "update", "-qq"]):
         if before:
             subprocess.run(before, capture_output=True, check=False)
@@ -48,7 +48,9 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "frameworks": _lacks_frameworks,
     "emulated": boards.can_host_emulated,
     "machine": boards.can_host_machine,
-    "registry": _lacks_registry,
+    "registry": lambda: lacks_programs("docker-registry", "skopeo"),
+    "skopeo": lambda: lacks_programs("skopeo"),
+    "cpio": lambda: lacks_programs("cpio"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -20,6 +21,9 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+_PASSERS_BY = {"tensorflow": ("jax",)}
+"""What a framework imports only because it is installed: its TFLite converter takes jax along, 100 MB for nothing."""
+
 
 def set_environment() -> None:
     """What frameworks read from the environment when they are imported, unless the user has set it."""
@@ -31,10 +35,22 @@ def import_framework(module: str, extra: str, purpose: str) -> Any:
     """The module, imported without its chatter. Raises UsageError naming the extra where it is not installed."""
     set_environment()
     try:
-        with quiet():
+        with quiet(), _hidden(_PASSERS_BY.get(module, ())):
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or module, extra, purpose) from error
+
+
+@contextmanager
+def _hidden(modules: tuple[str, ...]) -> Iterator[None]:
+    """These modules cannot be imported inside, unless they are already."""
+    unseen = [module for module in modules if module not in sys.modules]
+    sys.modules.update(dict.fromkeys(unseen))  # type: ignore[arg-type]  # None is what import refuses
+    try:
+        yield
+    finally:
+        for module in unseen:
+            del sys.modules[module]
 
 
 def versions(*packages: str) -> tuple[tuple[str, str], ...]:

@@ -65,11 +65,8 @@ def test_a_profile_that_is_no_machine_is_refused(progress, test_home):
         boards.up("no-phone", "machine", "android-arm64", 1, progress)
 
 
+@pytest.mark.cpio
 def test_an_initial_ram_disk_is_what_cpio_reads(tmp_path: Path):
-    import shutil
-
-    if not shutil.which("cpio"):
-        pytest.skip("not installed: cpio")
     data = cpio.archive([cpio.Entry("bin"), cpio.Entry("bin/tool", b"#!x\n", 0o750), cpio.Entry("odd", b"123", 0o600)])
     assert len(data) % 4 == 0
     subprocess.run(["cpio", "-id", "--quiet"], input=data, cwd=tmp_path, check=True)

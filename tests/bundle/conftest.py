@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,18 +117,3 @@ def unpacked(bundle: Bundle, tmp_path: Path) -> Callable[[], Path]:
         return folder
 
     return unpack
-
-
-@pytest.fixture(scope="session")
-def skopeo() -> None:
-    """skopeo, from the system's packages where it may be installed."""
-    if shutil.which("skopeo"):
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        pytest.skip("skopeo is not installed, and installing it needs root and apt-get")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "skopeo"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False)
-        subprocess.run(command, capture_output=True, env=environment, check=True)

@@ -130,12 +130,14 @@ class TestSkopeo:
     def raw(self, where: str) -> bytes:
         return subprocess.run(["skopeo", "inspect", "--raw", where], check=True, capture_output=True).stdout
 
-    def test_reads_a_bundle_as_a_file_and_as_a_folder(self, skopeo, bundle, unpacked):
+    @pytest.mark.skopeo
+    def test_reads_a_bundle_as_a_file_and_as_a_folder(self, bundle, unpacked):
         assert digest.of_bytes(self.raw(f"oci-archive:{bundle.path}")) == bundle.digest
         assert digest.of_bytes(self.raw(f"oci:{unpacked()}")) == bundle.digest
         assert digest.of_bytes(self.raw(f"oci-archive:{bundle.path}:1.2.0")) == bundle.digest
 
-    def test_a_bundle_survives_a_copy_by_it(self, skopeo, bundle: Bundle, tmp_path: Path):
+    @pytest.mark.skopeo
+    def test_a_bundle_survives_a_copy_by_it(self, bundle: Bundle, tmp_path: Path):
         copy = tmp_path / "copy.edgepack"
         command = ["skopeo", "--insecure-policy", "copy", f"oci-archive:{bundle.path}", f"oci-archive:{copy}"]
         subprocess.run(command, check=True, capture_output=True)

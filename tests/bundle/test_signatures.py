@@ -118,7 +118,8 @@ def test_a_bundle_that_cannot_be_written_stays_as_it_is(bundle, monkeypatch):
     assert bundle.path.read_bytes() == before and list(bundle.path.parent.iterdir()) == [bundle.path]
 
 
-def test_skopeo_still_reads_it(bundle, skopeo):
+@pytest.mark.skopeo
+def test_skopeo_still_reads_it(bundle):
     signed = attach(bundle, ONE)
     done = subprocess.run(["skopeo", "inspect", "--raw", f"oci-archive:{signed.path}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -79,10 +79,13 @@ from edgepack import convert, digest
 from edgepack.cli.progress import Plain
 from edgepack.model import TensorSpec
 from edgepack.project import ModelSection, Project
+from edgepack.runtimes import foreign
 from edgepack.samples import Samples
 from edgepack.sources import load
 
 folder, source, to, out, *unwanted = sys.argv[1:]
+if source.startswith("keras"):  # as for a file; what a user's own file imports is the user's
+    foreign.import_framework("tensorflow", "keras", "this test")
 inputs = (TensorSpec("features", (1, 10)),) if source.startswith("torch") else ()
 loaded = load(Project(model=ModelSection(source=source, inputs=inputs)), Path(folder), Plain())
 x = np.zeros((1, *loaded.model.signature.inputs[0].shape[1:]), np.float32)
