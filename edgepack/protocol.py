@@ -303,6 +303,7 @@ class AuthorizeRequest(Struct, frozen=True, kw_only=True):
     """Let a key in for deliveries alone. public_key: a line of a `.pub` file; write: into the user's authorized_keys there
 
     locks: digests of the runtime locks whose wheels it may bring; hooks: the commands that it may have run
+    signed_agents: whether it may bring agents that a key signed which the board trusts
     """
 
     public_key: str
@@ -310,6 +311,7 @@ class AuthorizeRequest(Struct, frozen=True, kw_only=True):
     hooks: tuple[str, ...] = ()
     write: bool = True
     who: str = ""
+    signed_agents: bool = False
 
 
 class AuthorizeReply(Struct, frozen=True):

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from edgepack import admission, digest, record, trust
+from edgepack import admission, digest, record, remote, sshsig, trust
 from edgepack import bundle as bundles
 from edgepack.admission import Admitted, Evidence, Offer, Policy, Refused, Subject
 from edgepack.bundle import Bundle
 from edgepack.errors import EdgepackError, InputError, UsageError
 from edgepack.names import check_version
 from edgepack.record import ReleaseRecord
+from edgepack.remote import AgentRecord, Endorsement
 from edgepack.trust import Keyring, Signer
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([hdw])")
@@ -75,6 +76,29 @@ def sign(bundle: Bundle, signer: Signer, wanted: Terms, *, beside: bool = False)
     statement = bundles.Statement(data, signer.sign(data))
     trust.check_signature(data, statement.signature, str(bundle.path))
     return bundles.attach(bundle, statement, beside=beside)
+
+
+def endorse_agent(signer: Signer) -> Endorsement:
+    """Vouch for the agent of this edgepack: boards that trust the key take it from a restricted key (docs/adr/0024)."""
+    data = AgentRecord(agent=remote.agent_digest(), issued=record.at(issue_time())).encode()
+    return Endorsement(record=data.decode(), signature=signer.sign(data, sshsig.AGENT_NAMESPACE))
+
+
+def check_endorsement(data: bytes, where: str) -> tuple[Endorsement, str]:
+    """What somebody wrote to vouch for this edgepack's agent, and the fingerprint of the key that signed it.
+
+    Raises InputError where it is something else or of another agent, TrustError where its signature does not hold. Whether
+    that key is trusted is each board's to say.
+    """
+    found, said = remote.read_endorsement(data, where)
+    if said.agent != remote.agent_digest():
+        raise InputError(
+            f"{where}: vouches for the agent {said.agent[7:23]}…",
+            expected=f"one for {remote.agent_digest()[7:23]}…, which this edgepack brings",
+            advice="sign with the same version of edgepack that is installed here",
+        )
+    key = trust.check_signature(found.record.encode(), found.signature, where, sshsig.AGENT_NAMESPACE)
+    return found, key.fingerprint
 
 
 def issue_time() -> int:

@@ -18,6 +18,8 @@ from edgepack.errors import InputError, TrustError
 
 NAMESPACE = "edgepack.release.1"
 """What a signature of a release record is for: one made for another purpose (a git commit, a mail) never counts."""
+AGENT_NAMESPACE = "edgepack.agent.1"
+"""And one of an agent: who signs models signs no program by that."""
 ALGORITHM = "ssh-ed25519"
 
 Hash = Literal["sha256", "sha512"]
@@ -84,21 +86,21 @@ def encode(signature: SshSignature) -> str:
     return "\n".join((_BEGIN, *lines, _END, ""))
 
 
-def decode(text: str, where: str) -> SshSignature:
+def decode(text: str, where: str, namespace: str = NAMESPACE) -> SshSignature:
     """An armored signature. Raises TrustError naming `where`: garbled, of another algorithm or for another purpose."""
     try:
         rest = _dearmor(text)
         if rest[:10] != _MAGIC + struct.pack(">I", _VERSION):
             raise ValueError("it is no SSHSIG of version 1")
         key, rest = _take(rest[10:])
-        namespace, rest = _take(rest)
+        purpose, rest = _take(rest)
         _, rest = _take(rest)  # reserved: to be ignored
         hashed, rest = _take(rest)
         signature, rest = _take(rest)
         if rest:
             raise ValueError("something follows it")
         found = SshSignature(
-            PublicKey(_typed(key, _KEY_BYTES)), _text(namespace), _hash(hashed), _typed(signature, _SIGNATURE_BYTES)
+            PublicKey(_typed(key, _KEY_BYTES)), _text(purpose), _hash(hashed), _typed(signature, _SIGNATURE_BYTES)
         )
     except ValueError as error:
         raise TrustError(
@@ -106,11 +108,12 @@ def decode(text: str, where: str) -> SshSignature:
             expected=f"an armored SSHSIG by an {ALGORITHM} key, as edgepack sign makes it",
             advice="sign the bundle again",
         ) from None
-    if found.namespace != NAMESPACE:
+    if found.namespace != namespace:
+        what = "a release" if namespace == NAMESPACE else "an agent"
         raise TrustError(
-            f"{where}: the signature was made for {found.namespace[:80]!r}, not for a release",
-            expected=f"the namespace {NAMESPACE}",
-            advice="sign the bundle with edgepack sign",
+            f"{where}: the signature was made for {found.namespace[:80]!r}, not for {what}",
+            expected=f"the namespace {namespace}",
+            advice="sign the bundle with edgepack sign" if namespace == NAMESPACE else "edgepack agent sign makes one",
         )
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from edgepack.cli import (
+    agents,
     benching,
     boards,
     building,
@@ -50,6 +51,7 @@ app.command("history")(storing.history)
 app.command("gc")(storing.gc)
 app.add_typer(targets.app, name="target")
 app.add_typer(trusting.app, name="trust")
+app.add_typer(agents.app, name="agent")
 app.add_typer(profiles.app, name="profile")
 app.add_typer(boards.app, name="board")
 app.command("demo")(demo.demo)

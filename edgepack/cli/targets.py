@@ -119,6 +119,13 @@ def authorize(
     print_only: Annotated[
         bool, typer.Option("--print", help="Print the line for authorized_keys, and leave it to you to put it there.")
     ] = False,
+    signed_agents: Annotated[
+        bool,
+        typer.Option(
+            "--signed-agents",
+            help="It may also bring the agent of another edgepack, if a key that the target trusts signed it.",
+        ),
+    ] = False,
     inventory: Inventory = None,
     json: Json = False,
 ) -> None:
@@ -131,7 +138,9 @@ def authorize(
         raise UsageError(
             f"{key}: no such file", expected="an OpenSSH public key", advice="ssh-keygen -t ed25519 makes one"
         )
-    done = delivery.authorize(target, key.read_text(errors="replace"), write=not print_only)
+    done = delivery.authorize(
+        target, key.read_text(errors="replace"), write=not print_only, signed_agents=signed_agents
+    )
     if json:
         print_json({"target": target.name, "line": done.line, "written": done.written})
     elif done.written:

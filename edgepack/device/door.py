@@ -6,6 +6,7 @@ of the two command lines of `edgepack.remote.commands`, and only their arguments
 ROOT/door.json, or /etc/edgepack/door.json where it exists, says what such a key may bring that would run as this user:
 
     agents   digests of agents, in hex: this one may be replaced by these
+    signed_agents   true: and by those that a key which this board trusts has signed (endorsed.py)
     locks    digests of runtime locks: no other wheels are installed
     hooks    commands that may restart and check an application
 """
@@ -29,7 +30,7 @@ from .requests import AuthorizeRequest
 SYSTEM = "/etc/edgepack/door.json"
 VERBS = ("facts", "receive", "runtime", "install", "selftest", "activate", "rollback", "status", "bench")
 RUN, INSTALL = "edgepack-run", "edgepack-install"
-NO_AGENT = 97
+NO_AGENT, WANTS_SIGNED = 97, 96
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _SECONDS = re.compile(r"[0-9]{1,6}")
@@ -41,14 +42,16 @@ class Rules(NamedTuple):
     agents: Tuple[str, ...] = ()
     locks: Tuple[str, ...] = ()
     hooks: Tuple[str, ...] = ()
+    signed_agents: bool = False
 
 
 class Asked(NamedTuple):
-    """digest: the agent's, in hex; verb: empty for that agent's arrival"""
+    """digest: the agent's, in hex; verb: empty for that agent's arrival; endorsement: what vouches for it then, or nothing"""
 
     digest: str
     verb: str = ""
     seconds: str = ""
+    endorsement: str = ""
 
 
 def enter(arguments: List[str], original: str) -> List[str]:
@@ -60,7 +63,7 @@ def enter(arguments: List[str], original: str) -> List[str]:
     asked = parse(original, root)
     rules = read(root)
     if not asked.verb:
-        _take(root, asked.digest, rules)
+        _take(root, asked, rules)
     own = store.hex_of(store.hash_file(arguments[0]))
     if asked.digest != own:
         _hand_over(root, asked.digest, rules)
@@ -78,8 +81,8 @@ def parse(original: str, root: str) -> Asked:
     digest, rest = words[5], words[6:]
     if not _HEX.fullmatch(digest):
         raise _closed(original)
-    if words[3] == INSTALL and len(rest) == 1:
-        return Asked(digest)
+    if words[3] == INSTALL and len(rest) in (1, 2):
+        return Asked(digest, endorsement=rest[1] if len(rest) == 2 else "")
     if words[3] == RUN and len(rest) == 2 and rest[0] in VERBS and _SECONDS.fullmatch(rest[1]):
         return Asked(digest, rest[0], rest[1])
     raise _closed(original)
@@ -112,7 +115,8 @@ def read(root: str) -> Rules:
     """Raises Fault where the file is broken."""
     path = SYSTEM if os.path.lexists(SYSTEM) else os.path.join(root, "door.json")
     raw = store.read_json(path) or {}
-    return Rules(*(tuple(str(one) for one in raw.get(name, ())) for name in Rules._fields))
+    agents, locks, hooks = (tuple(str(one) for one in raw.get(name, ())) for name in ("agents", "locks", "hooks"))
+    return Rules(agents, locks, hooks, raw.get("signed_agents") is True)
 
 
 def authorize(root: str, request: AuthorizeRequest, agent: str) -> Dict[str, Any]:
@@ -130,7 +134,8 @@ def authorize(root: str, request: AuthorizeRequest, agent: str) -> Dict[str, Any
         before = read(root)
         own = store.hex_of(store.hash_file(agent))
         agents = tuple(sorted({*before.agents, own}))
-        rules = Rules(agents, tuple(sorted({*before.locks, *request.locks})), tuple(sorted(set(request.hooks))))
+        locks, hooks = tuple(sorted({*before.locks, *request.locks})), tuple(sorted(set(request.hooks)))
+        rules = Rules(agents, locks, hooks, request.signed_agents)
         store.write_json(os.path.join(root, "door.json"), rules._asdict())
         if request.write:
             _let_in(os.path.expanduser("~/.ssh"), line, found.group(2))
@@ -171,25 +176,36 @@ def _let_in(folder: str, line: str, blob: str) -> None:
     os.chmod(path, 0o600)
 
 
-def _take(root: str, digest: str, rules: Rules) -> NoReturn:
-    """Store the agent that arrives on standard input, if it is a known one."""
-    if digest not in rules.agents:
-        raise _unknown(digest)
+def _take(root: str, asked: Asked, rules: Rules) -> NoReturn:
+    """Store the agent that arrives on standard input, if it is a known one, or comes with a signature where that is enough."""
+    known = asked.digest in rules.agents
+    if not known and not (rules.signed_agents and asked.endorsement):
+        raise _unknown(asked.digest)
     data = sys.stdin.buffer.read(_LARGEST_AGENT + 1)
-    if hashlib.sha256(data).hexdigest() != digest:
+    if hashlib.sha256(data).hexdigest() != asked.digest:
         raise Fault("board", "the agent arrived damaged or cut off", advice="run this again")
-    folder = os.path.join(root, "agent", digest)
-    os.makedirs(folder, exist_ok=True)
-    store.write_file(os.path.join(folder, "agent.pyz"), data)
+    if known:
+        folder = os.path.join(root, "agent", asked.digest)
+        os.makedirs(folder, exist_ok=True)
+        store.write_file(os.path.join(folder, "agent.pyz"), data)
+    else:
+        from . import endorsed
+
+        endorsed.admit(root, asked.digest, asked.endorsement, data)
     sys.stdout.write(json.dumps({}) + "\n")
     sys.stdout.flush()
     sys.exit(0)
 
 
 def _hand_over(root: str, digest: str, rules: Rules) -> NoReturn:
-    """Let another known agent stand at the door, for this once."""
+    """Let another known agent stand at the door, for this once, or one that was let in for its signature."""
     if digest not in rules.agents:
-        raise _unknown(digest)
+        from . import endorsed
+
+        if not rules.signed_agents:
+            raise _unknown(digest)
+        if not endorsed.is_endorsed(root, digest):
+            sys.exit(WANTS_SIGNED)
     path = os.path.join(root, "agent", digest, "agent.pyz")
     if not os.path.exists(path):
         sys.exit(NO_AGENT)

@@ -116,6 +116,7 @@ class AuthorizeRequest(NamedTuple):
     hooks: Tuple[str, ...] = ()
     write: bool = True
     who: str = ""
+    signed_agents: bool = False
 
 
 _PARTS: Dict[str, Any] = {

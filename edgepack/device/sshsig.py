@@ -1,5 +1,7 @@
 """A signature of a release record: read strictly, then checked by the board's OpenSSH, or in Python where it has none.
 
+One of an agent is checked in Python alone.
+
 The format is OpenSSH's (openssh/openssh-portable PROTOCOL.sshsig), Ed25519 alone. `edgepack.sshsig` is the host's reader.
 """
 
@@ -19,6 +21,7 @@ from . import ed25519
 from .faults import Fault
 
 NAMESPACE = "edgepack.release.1"
+AGENT_NAMESPACE = "edgepack.agent.1"
 _MAGIC = b"SSHSIG\x00\x00\x00\x01"
 _KIND = b"ssh-ed25519"
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
@@ -56,7 +59,20 @@ def verify(folder: str, message: bytes, armored: str) -> Tuple[str, str]:
     return fingerprint(found.key), checker
 
 
-def decode(armored: str) -> Signature:
+def verify_agent(message: bytes, armored: str) -> str:
+    """The fingerprint of the key whose signature over an agent's record holds. Writes nothing, so it needs no lock."""
+    found = decode(armored, AGENT_NAMESPACE)
+    if not ed25519.verify(found.key, signed_bytes(message, found.hash, AGENT_NAMESPACE), found.value):
+        raise Fault(
+            "trust",
+            f"the signature by {fingerprint(found.key)} does not hold",
+            expected="a signature over exactly this agent's record",
+            advice="edgepack agent sign makes one",
+        )
+    return fingerprint(found.key)
+
+
+def decode(armored: str, purpose: str = NAMESPACE) -> Signature:
     """Raises Fault for what is garbled, of another algorithm, for another purpose, or not the canonical encoding."""
     try:
         rest = _dearmor(armored)
@@ -69,8 +85,8 @@ def decode(armored: str) -> Signature:
         signature, rest = _take(rest)
         if rest:
             raise ValueError("something follows it")
-        if namespace != NAMESPACE.encode():
-            raise ValueError(f"it was made for {namespace[:80]!r}, not for a release")
+        if namespace != purpose.encode():
+            raise ValueError(f"it was made for {namespace[:80]!r}, not for {purpose}")
         if hashed not in (b"sha256", b"sha512"):
             raise ValueError(f"its hash algorithm is {hashed[:80]!r}")
         found = Signature(_typed(key, 32), hashed.decode(), _typed(signature, 64))
@@ -80,16 +96,16 @@ def decode(armored: str) -> Signature:
         raise Fault(
             "trust",
             f"the signature cannot be checked: {error}",
-            expected=f"an armored SSHSIG by an ssh-ed25519 key for {NAMESPACE}",
-            advice="sign the bundle with edgepack sign",
+            expected=f"an armored SSHSIG by an ssh-ed25519 key for {purpose}",
+            advice="sign the bundle with edgepack sign, an agent with edgepack agent sign",
         ) from None
     return found
 
 
-def signed_bytes(message: bytes, hash: str) -> bytes:
+def signed_bytes(message: bytes, hash: str, purpose: str = NAMESPACE) -> bytes:
     """What is signed in place of a message."""
     hashed = hashlib.new(hash, message).digest()
-    return b"SSHSIG" + b"".join(map(_string, (NAMESPACE.encode(), b"", hash.encode(), hashed)))
+    return b"SSHSIG" + b"".join(map(_string, (purpose.encode(), b"", hash.encode(), hashed)))
 
 
 def parse_key(line: str, where: str) -> bytes:

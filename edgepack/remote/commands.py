@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+WANTS_SIGNED = 96
 NO_AGENT = 97
 OLD_PYTHON = 98
 
@@ -56,13 +57,17 @@ print(json.dumps({"error": error} if error else {}))
 
 
 def run_agent(root: str, digest: str, verb: str, seconds: float) -> str:
-    """Run a verb; exit code NO_AGENT where this agent is not on the board. digest: hex of the agent's bytes."""
+    """Run a verb; exit code NO_AGENT where this agent is not on the board, WANTS_SIGNED where a restricted key may bring it if
+    it is signed. digest: hex of the agent's bytes."""
     return _sh(_RUN, "edgepack-run", root, digest, verb, str(int(seconds)))
 
 
-def install_agent(root: str, digest: str) -> str:
-    """Store the agent that arrives on standard input; exit code OLD_PYTHON where the board's Python is too old."""
-    return _sh(_INSTALL, "edgepack-install", root, digest, _PLACE)
+def install_agent(root: str, digest: str, endorsement: str = "") -> str:
+    """Store the agent that arrives on standard input; exit code OLD_PYTHON where the board's Python is too old.
+
+    endorsement: for a board that answered WANTS_SIGNED
+    """
+    return _sh(_INSTALL, "edgepack-install", root, digest, _PLACE, *([endorsement] if endorsement else []))
 
 
 def _sh(script: str, name: str, *arguments: str) -> str:

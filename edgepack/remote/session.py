@@ -17,6 +17,7 @@ from edgepack.errors import BoardError, BugError, EdgepackError, GateError, Inpu
 from edgepack.ports import Heard, Progress, Reply
 from edgepack.protocol import AgentError, BlobPart, Empty, ReceiveReply, ReceiveRequest, Refusal
 from edgepack.remote import commands
+from edgepack.remote.endorsement import own_endorsement
 from edgepack.remote.pyz import agent_pyz
 from edgepack.target import Target
 
@@ -112,13 +113,13 @@ class Session:
     ) -> Reply:
         command = commands.run_agent(self._root, self._digest, verb, deadline)
         output = self._run(command, data(), verb, deadline, heard)
-        if output.code == commands.NO_AGENT:
-            self._install_agent()
+        if output.code in (commands.NO_AGENT, commands.WANTS_SIGNED):
+            self._install_agent(signed=output.code == commands.WANTS_SIGNED)
             output = self._run(command, data(), verb, deadline, heard)
         return self._decode(output, verb, reply)
 
-    def _install_agent(self) -> None:
-        command = commands.install_agent(self._root, self._digest)
+    def _install_agent(self, *, signed: bool) -> None:
+        command = commands.install_agent(self._root, self._digest, self._endorsement() if signed else "")
         output = self._run(command, iter((agent_pyz(),)), "the agent's arrival", 60.0)
         if output.code == commands.OLD_PYTHON:
             raise BoardError(
@@ -127,6 +128,16 @@ class Session:
                 advice="install a newer Python on the board, or upgrade its system",
             )
         self._decode(output, "the agent's arrival", Empty)
+
+    def _endorsement(self) -> str:
+        found = own_endorsement()
+        if found is None:
+            raise TrustError(
+                f"{self._name}: through this restricted key it takes a new agent only with a signature by a key that it trusts",
+                expected=f"a signature of the agent {self._digest[:16]}… of this edgepack",
+                advice="whoever holds such a key: edgepack agent sign --sign-key KEY -o FILE; here: edgepack agent add FILE",
+            )
+        return found.argument()
 
     @property
     def _name(self) -> str:

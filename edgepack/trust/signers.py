@@ -25,8 +25,11 @@ class Signer(Protocol):
     @property
     def key(self) -> PublicKey: ...
 
-    def sign(self, message: bytes) -> str:
-        """An armored SSHSIG. Ed25519 is deterministic: the same key and message give the same bytes (RFC 8032 §5.1.6)."""
+    def sign(self, message: bytes, namespace: str = sshsig.NAMESPACE) -> str:
+        """An armored SSHSIG for one purpose.
+
+        Ed25519 is deterministic: the same key and message give the same bytes (RFC 8032 §5.1.6).
+        """
         ...
 
     def sign_exactly(self, message: bytes) -> bytes:
@@ -101,9 +104,9 @@ class _FileSigner:
     private: Ed25519PrivateKey
     key: PublicKey
 
-    def sign(self, message: bytes) -> str:
-        signature = self.sign_exactly(sshsig.signed_bytes(message))
-        return sshsig.encode(SshSignature(self.key, sshsig.NAMESPACE, "sha512", signature))
+    def sign(self, message: bytes, namespace: str = sshsig.NAMESPACE) -> str:
+        signature = self.sign_exactly(sshsig.signed_bytes(message, "sha512", namespace))
+        return sshsig.encode(SshSignature(self.key, namespace, "sha512", signature))
 
     def sign_exactly(self, message: bytes) -> bytes:
         return self.private.sign(message)
@@ -113,9 +116,9 @@ class _FileSigner:
 class _AgentSigner:
     key: PublicKey
 
-    def sign(self, message: bytes) -> str:
-        signature = self.sign_exactly(sshsig.signed_bytes(message))
-        return sshsig.encode(SshSignature(self.key, sshsig.NAMESPACE, "sha512", signature))
+    def sign(self, message: bytes, namespace: str = sshsig.NAMESPACE) -> str:
+        signature = self.sign_exactly(sshsig.signed_bytes(message, "sha512", namespace))
+        return sshsig.encode(SshSignature(self.key, namespace, "sha512", signature))
 
     def sign_exactly(self, message: bytes) -> bytes:
         import paramiko

@@ -99,3 +99,26 @@ def test_what_cannot_be_signed_with_is_named(bundle, run, tmp_path):
 def test_what_a_signature_allows_needs_one(run, tmp_path):
     done = run("build", "model.onnx", "-p", "rpi4", "-o", tmp_path, "--expires", "90d", code=2)
     assert "--sign-key" in done.stderr
+
+
+def test_an_agent_is_signed_for_hosts_that_only_deliver(run, key, tmp_path):
+    shown = json.loads(run("agent", "show", "--json").stdout)
+    assert (shown["key"], shown["issued"]) == ("", "") and shown["size"] > 50_000
+    assert "by nobody" in run("agent", "show").stdout
+    signed = json.loads(run("agent", "sign", "--sign-key", key, "-o", tmp_path / "agent.json", "--json").stdout)
+    assert signed["digest"] == shown["digest"]
+    assert json.loads(run("agent", "show", "--json").stdout)["key"] == "", "it is for other hosts"
+    assert json.loads(run("agent", "add", tmp_path / "agent.json", "--json").stdout)["key"] == signed["key"]
+    assert json.loads(run("agent", "show", "--json").stdout)["key"] == signed["key"]
+    assert signed["key"] in run("agent", "sign", "--sign-key", key).stdout
+    document = json.loads((tmp_path / "agent.json").read_text())
+    for name, bent, code in (
+        ("signature", document["signature"].replace("A", "B", 1), 6),
+        ("record", document["record"].replace("T", "t"), 6),
+        ("record", document["record"].replace(shown["digest"], "sha256:" + "0" * 64), 3),
+        ("record", "{}", 3),
+    ):
+        (tmp_path / "bent.json").write_text(json.dumps({**document, name: bent}))
+        run("agent", "add", tmp_path / "bent.json", code=code)
+    run("agent", "add", tmp_path / "missing.json", code=3)
+    run("agent", "sign", "--sign-key", tmp_path / "missing", code=3)

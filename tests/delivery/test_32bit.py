@@ -11,7 +11,7 @@ import numpy as np
 import paramiko
 import pytest
 
-from edgepack import boards, delivery, digest, measure, runtimes
+from edgepack import boards, delivery, digest, measure, remote, runtimes, signing, trust
 from edgepack.boards import keys
 from edgepack.bundle import Bundle, pack, write_golden
 from edgepack.cli.progress import Plain
@@ -22,7 +22,7 @@ from edgepack.model import Signature, TensorSpec
 from edgepack.profile import Budget, RuntimeRange
 from edgepack.protocol import Facts, FactsRequest, RollbackReply, RollbackRequest, RuntimeReply, RuntimeRequest
 from edgepack.recipe import Convert
-from edgepack.remote import commands, connect
+from edgepack.remote import agent_pyz, commands, connect
 from edgepack.report import BenchProtocol
 from edgepack.target import Target
 from edgepack.variant import Parity
@@ -222,3 +222,29 @@ def test_it_brings_no_agent_no_wheels_and_no_commands_of_its_own(deploy: Target,
             session.call("trust", FactsRequest(), Facts, 60.0)
     with pytest.raises(TrustError, match="agent alone"):
         delivery.authorize(deploy, Path(deploy.identity + ".pub").read_text(), write=True)
+
+
+@pytest.fixture
+def own_home(test_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What vouches for agents is kept apart from other tests'."""
+    monkeypatch.setattr("edgepack.remote.endorsement.home", lambda: tmp_path / "home")
+    return tmp_path / "home"
+
+
+def test_it_brings_another_agent_if_a_trusted_key_signed_it(
+    old: Target, deploy: Target, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real door of a real sshd: the host whose edgepack is newer than what was authorized."""
+    keys.make_pair(tmp_path / "release")
+    signer = trust.load_signer(tmp_path / "release", lambda _: "")
+    delivery.entrust(old, remote.fingerprint(old), [signer.key], ())
+    delivery.authorize(old, Path(deploy.identity + ".pub").read_text(), write=True, signed_agents=True)
+    newer = agent_pyz()[:-2] + b"\x05\x00newer"  # a comment in the zip: it runs, and is another
+    for module in ("session", "endorsement"):
+        monkeypatch.setattr(f"edgepack.remote.{module}.agent_pyz", lambda: newer)
+    with connect(deploy) as session, pytest.raises(TrustError, match="only with a signature") as refused:
+        session.call("facts", FactsRequest(), Facts, 60.0)
+    assert "edgepack agent sign" in refused.value.advice
+    remote.keep_endorsement(signing.endorse_agent(signer))
+    with connect(deploy) as session:
+        assert session.call("facts", FactsRequest(), Facts, 60.0).machine == "armv7l"
