@@ -61,8 +61,13 @@ def bench(
     return measure.bench(bundle, targets, protocol, variant, progress)
 
 
-def compare(before: Report, after: Report, margin: float = 0.05) -> Comparison:
-    """The ratio of two reports' medians, with its interval and a verdict."""
+def compare(before: Report, after: Report, margin: float = 0.05, *, anyway: bool = False) -> Comparison:
+    """The ratio of two reports' medians, with its interval and a verdict.
+
+    anyway: also where the board, its conditions or the protocol differ, which raises InputError otherwise
+    """
+    if not anyway:
+        measure.ensure_comparable(before, after)
     return measure.compare(before, after, margin)
 
 

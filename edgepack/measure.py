@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from edgepack import remote, stats
+from edgepack import comparable, remote, stats
 from edgepack.bench import Listener
 from edgepack.bench import bench as bench_release
 from edgepack.bundle import Bundle
@@ -88,6 +88,8 @@ def now() -> str:
 def compare(before: Report, after: Report, margin: float) -> Comparison:
     """The ratio of two reports, the second over the first, with its interval. margin: 0.05 lets it be 5 % slower.
 
+    What else differs between the two weakens the comparison and is said; `ensure_comparable` refuses it.
+
     Raises InputError for a report without samples, a negative margin, or two reports of different models.
     """
     if margin < 0:
@@ -105,3 +107,13 @@ def compare(before: Report, after: Report, margin: float) -> Comparison:
             expected="two reports of one model",
         )
     return stats.compare(before, after, margin)
+
+
+def ensure_comparable(before: Report, after: Report) -> None:
+    """Raises InputError where the two differ in more than what is compared: another board, other conditions, another protocol."""
+    if found := comparable.differences(before, after):
+        raise InputError(
+            "the reports cannot be compared: they were measured with " + "; ".join(found),
+            expected="one board in one state, asked in the same way",
+            advice="measure again as before, or say --anyway (anyway=True) and read the ratio with that in mind",
+        )

@@ -21,6 +21,7 @@ from edgepack.report import (
     Preflight,
     ProcessRun,
 )
+from edgepack.trials import Load
 
 PROTOCOL = 1
 Assurance = Literal["signed", "digests-only", "unsigned"]
@@ -194,6 +195,43 @@ class BenchReply(Struct, frozen=True, kw_only=True):
     ops: tuple[Operator, ...] = ()
     energy: Energy | None = None
     notes: tuple[str, ...] = ()
+
+
+class ScenarioRequest(Struct, frozen=True, kw_only=True):
+    """release, variant: as in `BenchRequest`"""
+
+    name: str
+    release: str
+    variant: str
+    load: Load
+
+
+class ScenarioReply(Struct, frozen=True, kw_only=True):
+    """latencies_ns: of each query in order, or of each sample (Offline); taken_ns: from the first query to the last answer"""
+
+    variant: str
+    runtime_version: str
+    latencies_ns: tuple[int, ...]
+    taken_ns: int
+
+
+class AccuracyRequest(Struct, frozen=True, kw_only=True):
+    """release, variant: as in `BenchRequest`; blob: digest of an `.npz` of `input_N` that was sent; seconds: at most"""
+
+    name: str
+    release: str
+    variant: str
+    blob: str
+    threads: int = 1
+    seconds: float = 600.0
+
+
+class AccuracyReply(Struct, frozen=True, kw_only=True):
+    """outputs: an `.npz` of `output_N`, one row a sample, in base64"""
+
+    variant: str
+    runtime_version: str
+    outputs: str
 
 
 class BlobPart(Struct, frozen=True):

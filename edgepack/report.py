@@ -8,6 +8,7 @@ from msgspec import Struct, field
 
 from edgepack.digest import Digest
 from edgepack.errors import InputError
+from edgepack.trials import Accuracy, Scenario
 
 SCHEMA = "edgepack.report/1"
 Verdict = Literal["valid", "suspect", "invalid"]
@@ -258,6 +259,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
     harness_overhead_ns: a model that computes nothing, in the same runtime on that board, timed as the samples are
     sweep, sustained, cold, ops, energy: passes of their own, where they were asked for
+    scenario: a load as LoadGen makes it; accuracy: known samples, answered there and here
     """
 
     schema: str = SCHEMA
@@ -277,6 +279,8 @@ class Report(Struct, frozen=True, kw_only=True):
     cold: ColdStart | None = None
     ops: tuple[Operator, ...] = ()
     energy: Energy | None = None
+    scenario: Scenario | None = None
+    accuracy: Accuracy | None = None
 
 
 class Comparison(Struct, frozen=True, kw_only=True):

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
-from edgepack import boards
+from edgepack import boards, digest, stats
 from edgepack.cli.progress import Plain
+from edgepack.report import (
+    BenchProtocol,
+    Block,
+    BundleRef,
+    Conditions,
+    Operator,
+    ProcessRun,
+    Report,
+    RunContext,
+    RuntimeRef,
+    Validity,
+)
 from edgepack.target import Target
 
 CHECKOUT = Path(__file__).parent.parent
@@ -85,6 +101,67 @@ def test_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEPACK_HOME", str(home))
         yield home
+
+
+VARIANT = "digits.rpi4.w8a8.tflite"
+
+
+@pytest.fixture(scope="session")
+def make_report() -> Callable[..., Report]:
+    """make_report(level_ms=5.0, seed=0, version=…, started=…, **fields): of a Raspberry Pi that never was, steady and valid."""
+    return _a_report
+
+
+def _a_report(
+    level_ms: float = 5.0,
+    seed: int = 0,
+    *,
+    version: str = "1.0.0",
+    started: str = "2026-03-04T05:06:07Z",
+    **fields: Any,
+) -> Report:
+    random = np.random.default_rng(seed)
+    processes = tuple(_process(level_ms * 1e6 * math.exp(random.normal(0, 0.004)), random) for _ in range(5))
+    cool = Conditions(governor="performance", mhz=(1800,) * 4, temperature_c=45.0, load_1m=0.1)
+    made = Report(
+        bundle=BundleRef("digits", version, digest.of_bytes(version.encode())),
+        variant=VARIANT,
+        runtime=RuntimeRef("litert", "2.1.0", 1, None),
+        device={
+            "cpu_model": "Cortex-A72",
+            "machine": "aarch64",
+            "cores": 4,
+            "board_model": "Raspberry Pi 4",
+            "os": "Linux",
+        },
+        run_context=RunContext(target="kitchen", started=started, edgepack="0.1.0", before=cool, after=cool),
+        protocol=BenchProtocol(),
+        processes=processes,
+        summary=stats.summarize(processes),
+        harness_overhead_ns=300,
+        validity=Validity("valid", ()),
+        ops=(
+            Operator(name="conv_1", kind="CONV_2D", ns=3_000_000, share=0.6, calls=1),
+            Operator(name="dense", kind="FULLY_CONNECTED", ns=2_000_000, share=0.4, calls=1),
+        ),
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def _process(level: float, random: np.random.Generator) -> ProcessRun:
+    times = tuple(round(level * (1 + 0.01 * random.gamma(2, 0.5))) for _ in range(60))
+    return ProcessRun(
+        import_ns=80_000_000,
+        load_ns=9_000_000,
+        first_ns=7_000_000,
+        warm_ns=times[:5],
+        samples_ns=times,
+        vmhwm_kb=50_000,
+        blocks=(
+            Block(start=0, at_ns=0, temperature_c=45.0, mhz=(1800, 1800)),
+            Block(start=30, at_ns=200_000_000, temperature_c=46.5, mhz=(1500, 1500)),
+        ),
+    )
 
 
 @pytest.fixture(scope="session")

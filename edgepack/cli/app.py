@@ -10,9 +10,11 @@ from edgepack.cli import (
     boards,
     building,
     bundles,
+    comparing,
     delivering,
     demo,
     exchanging,
+    exporting,
     papers,
     profiles,
     storing,
@@ -36,7 +38,9 @@ app.command("sign")(trusting.sign)
 app.command("verify")(trusting.verify)
 app.command("push")(delivering.push)
 app.command("bench")(benching.bench)
-app.command("compare")(benching.compare)
+app.command("compare")(comparing.compare)
+app.command("bench-history")(comparing.bench_history)
+app.command("export")(exporting.export)
 app.command("rollback")(delivering.rollback)
 app.command("status")(delivering.status)
 app.command("card")(papers.card)

@@ -1,4 +1,4 @@
-"""`edgepack bench` and `edgepack compare`."""
+"""`edgepack bench`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgepack.cli.bundles import Word, bundle_of
+from edgepack.cli.comparing import Anyway, Baseline, Margin, hold, print_comparison
 from edgepack.cli.output import Json, print_json, print_table
 from edgepack.cli.targets import Inventory, Words
+from edgepack.cli.trying import (
+    AccuracyData,
+    Duration,
+    MetricName,
+    Part,
+    Scenario,
+    TargetLatency,
+    TargetQps,
+    Trials,
+    print_trials,
+)
 
 if TYPE_CHECKING:
     from edgepack.report import Report
@@ -26,25 +38,49 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     seconds: Annotated[float, typer.Option(help="Longest time a process may take its samples.")] = 30.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder for one report a target.")] = None,
+    baseline: Baseline = "",
+    margin: Margin = 0.05,
+    anyway: Anyway = False,
+    scenario: Scenario | None = None,
+    target_qps: TargetQps = 0.0,
+    target_latency_ms: TargetLatency = 0.0,
+    duration: Duration = 10.0,
+    accuracy: AccuracyData = "",
+    part: Part = 1.0,
+    metric: MetricName = "",
     inventory: Inventory = None,
     json: Json = False,
 ) -> None:
     """Measure a release on its boards. The verdict says whether the numbers can be trusted."""
-    from edgepack import catalog, files, measure
+    from edgepack import catalog, files, history, measure
     from edgepack.cli.progress import progress
     from edgepack.digest import canonical_json
     from edgepack.report import BenchProtocol
 
+    trials = Trials(scenario, target_qps, target_latency_ms, duration, accuracy, part, metric)
+    trials.check()
     protocol = BenchProtocol(processes=processes, samples=samples, warmup=warmup, threads=threads, seconds=seconds)
     found = catalog.find_targets(targets, inventory)
-    reports = measure.bench(bundle_of(bundle), found, protocol, variant, progress())
+    opened = bundle_of(bundle)
+    reports = measure.bench(opened, found, protocol, variant, progress())
+    reports = trials.add(opened, found, reports, protocol, progress())
+    for report in reports:
+        history.keep(report)
     for report in reports:
         if out is not None:
             files.replace(out / f"{report.run_context.target}.{report.variant}.json", canonical_json(report))
-    if json:
+    held = [hold(report, baseline, margin, anyway) for report in reports] if baseline else []
+    if json and baseline:
+        print_json({"reports": reports, "comparisons": held})
+    elif json:
         print_json(reports[0] if len(reports) == 1 else {"reports": reports})
-        return
-    print_reports(reports)
+    else:
+        print_reports(reports)
+        print_trials(reports)
+        for comparison in held:
+            print_comparison(comparison)
+    if any(comparison.regression for comparison in held):
+        raise typer.Exit(4)
 
 
 def print_reports(reports: Sequence[Report]) -> None:
@@ -60,25 +96,3 @@ def print_reports(reports: Sequence[Report]) -> None:
         for report in reports
     ]
     print_table("", ("target", "variant", "p50 ms", "p90 ms", "p99 ms", "peak MB", "verdict", "why"), rows)
-
-
-def compare(
-    before: Annotated[Path, typer.Argument(metavar="REPORT", help="The report to compare with.")],
-    after: Annotated[Path, typer.Argument(metavar="REPORT", help="The new report.")],
-    margin: Annotated[float, typer.Option(help="How much slower still counts as the same: 0.05 is 5 %.")] = 0.05,
-    json: Json = False,
-) -> None:
-    """The ratio of two reports with its interval. Exit 4 on a regression."""
-    from edgepack import measure
-    from edgepack.cli.reading import read_report
-
-    comparison = measure.compare(read_report(before), read_report(after), margin)
-    if json:
-        print_json(comparison)
-    else:
-        low, high = comparison.interval
-        print(f"after/before: {comparison.ratio:.3f} (95 % interval {low:.3f} … {high:.3f}): {comparison.verdict}")
-        for reason in comparison.reasons:
-            print(f"  {reason}")
-    if comparison.regression:
-        raise typer.Exit(4)

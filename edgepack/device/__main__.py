@@ -104,6 +104,14 @@ def answer(verb: str, root: str, stream: Stream, restricted: bool = False) -> Di
         from . import bench
 
         return bench.run(root, raw)
+    if verb == "scenario":
+        from . import scenario
+
+        return scenario.run(root, raw)
+    if verb == "accuracy":
+        from . import accuracy
+
+        return accuracy.run(root, raw)
     return _switch(verb, root, raw)
 
 

@@ -28,7 +28,19 @@ from .faults import Fault
 from .requests import AuthorizeRequest
 
 SYSTEM = "/etc/edgepack/door.json"
-VERBS = ("facts", "receive", "runtime", "install", "selftest", "activate", "rollback", "status", "bench")
+VERBS = (
+    "facts",
+    "receive",
+    "runtime",
+    "install",
+    "selftest",
+    "activate",
+    "rollback",
+    "status",
+    "bench",
+    "scenario",
+    "accuracy",
+)
 RUN, INSTALL = "edgepack-run", "edgepack-install"
 NO_AGENT, WANTS_SIGNED = 97, 96
 

@@ -135,6 +135,7 @@ _CHECKED = {
     "release": "digest",
     "expected": "digest",
     "leave": "digest",
+    "blob": "digest",
 }
 
 

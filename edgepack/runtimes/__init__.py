@@ -24,6 +24,7 @@ class Opened:
     inputs, outputs: as a caller sees them, real values where the file stores integers with a scale; None is an open size
     stored_inputs, stored_outputs: that scale, None for what is stored as it is seen
     run: one batch in, its outputs out; raises InputError when the runtime fails on it
+    runtime: name and version
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -31,6 +32,7 @@ class Opened:
     stored_inputs: tuple[Quantization | None, ...]
     stored_outputs: tuple[Quantization | None, ...]
     run: Run
+    runtime: str
 
 
 def open_file(path: Path, format: FileFormat, threads: int = 1) -> Run:
@@ -59,6 +61,7 @@ def open_session(path: Path, format: FileFormat, threads: int = 1) -> Opened:
         tuple(session.quantized_inputs),
         tuple(session.quantized_outputs),
         run,
+        f"{session.runtime} {session.version}",
     )
 
 

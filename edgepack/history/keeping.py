@@ -1,0 +1,57 @@
+"""Reports as files: put away, found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgepack import comparable, digest, files, report
+from edgepack.errors import InputError
+from edgepack.home import home
+from edgepack.report import Report
+
+
+def folder(name: str, target: str) -> Path:
+    """Where the reports of one bundle on one board lie."""
+    return home() / "bench" / name / target
+
+
+def keep(one: Report) -> Path:
+    """Add a report to its history; the file that it is in. The same report twice is one file."""
+    data = digest.canonical_json(one)
+    moment = one.run_context.started.replace(":", "").replace("-", "")
+    name = f"{moment}-{digest.hex_of(digest.of_bytes(data))[:12]}.json"
+    path = folder(one.bundle.name, one.run_context.target) / name
+    if not path.exists():
+        files.replace(path, data)
+    return path
+
+
+def recall(name: str, target: str) -> tuple[Report, ...]:
+    """All reports of one bundle on one board, oldest first. Raises InputError naming a file that is no report."""
+    found = sorted(folder(name, target).glob("*.json"))
+    return tuple(report.decode(path.read_bytes(), str(path)) for path in found)
+
+
+def baseline(wanted: str, after: Report) -> Report:
+    """What a new report is held against.
+
+    wanted: `last` (the newest earlier one of its variant that is comparable), a version of the bundle (the newest of that), or
+    the file of a report. Raises InputError where there is none, saying what the history holds.
+    """
+    path = Path(wanted)
+    if path.suffix == ".json" or path.is_file():
+        if not path.is_file():
+            raise InputError(f"baseline {wanted} does not exist", expected="a report, `last`, or a version")
+        return report.decode(path.read_bytes(), wanted)
+    name, target = after.bundle.name, after.run_context.target
+    earlier = [one for one in recall(name, target) if one != after and one.variant == after.variant]
+    fitting = [one for one in earlier if wanted in ("last", one.bundle.version)]
+    same = [one for one in fitting if not comparable.differences(one, after)]
+    if same or fitting:
+        return (same or fitting)[-1]
+    versions = ", ".join(dict.fromkeys(one.bundle.version for one in earlier))
+    raise InputError(
+        f"no baseline {wanted!r} of {after.variant} on {target}",
+        expected=f"`last`, a report's file, or one of the versions measured there: {versions or 'none yet'}",
+        advice="edgepack bench without --baseline first: every run is kept",
+    )

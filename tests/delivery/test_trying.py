@@ -1,0 +1,138 @@
+"""A LoadGen-style load and known samples on a board over real SSH, the baseline and the history that `bench` keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgepack import delivery, history, measure, trying
+from edgepack.bundle import Bundle
+from edgepack.cli import run
+from edgepack.cli.progress import Plain
+from edgepack.errors import InputError, UsageError
+from edgepack.report import BenchProtocol, Report
+from edgepack.target import Target
+from edgepack.trials import Load
+
+pytestmark = [pytest.mark.frameworks, pytest.mark.board]
+MakeBundle = Callable[..., Bundle]
+QUICK = BenchProtocol(processes=2, warmup=2, samples=10)
+
+
+@pytest.fixture(scope="module")
+def pushed(make_bundle: MakeBundle, loopback: Target) -> Bundle:
+    bundle = make_bundle(name="tried")
+    delivery.push(bundle, [loopback], allow_unsigned=True, downgrade=False, progress=Plain())
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def reports(pushed: Bundle, loopback: Target) -> tuple[Report, ...]:
+    return measure.bench(pushed, [loopback], QUICK, "", Plain())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 samples of four features, all of class 0: the model's three outputs are equal, and a tie goes to the first."""
+    path = tmp_path_factory.mktemp("data") / "evaluation.npz"
+    x = np.random.default_rng(0).standard_normal((100, 4)).astype(np.float32)
+    np.savez(path, x=x, y=np.zeros(100, np.int64))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["SingleStream", "Server", "Offline"])
+def test_a_load_is_scheduled_on_the_board(kind: str, reports: tuple[Report, ...], loopback: Target) -> None:
+    server = {"target_qps": 800.0} if kind == "Server" else {}
+    load = msgspec.convert({"kind": kind, "seconds": 0.3, **server}, Load)
+    limit = 1000.0 if kind == "Server" else 0.0
+    (report,) = trying.under_load([loopback], reports, load, limit, Plain())
+    found = report.scenario
+    assert found is not None
+    assert (found.kind, found.style) == (kind, "LoadGen-style")
+    assert found.runtime_version == report.runtime.version
+    assert found.taken_s >= 0.3
+    assert len(found.latencies_ns) >= {"SingleStream": 64, "Server": 662, "Offline": 1}[kind]
+    assert found.met, found.reasons
+    assert report.summary == reports[0].summary
+
+
+def test_a_scenario_that_makes_no_sense_is_refused_before_anything_runs() -> None:
+    for load, limit in (
+        (Load(kind="Server"), 5.0),
+        (Load(kind="Server", target_qps=5), 0.0),
+        (Load(kind="Offline"), 5.0),
+    ):
+        with pytest.raises(UsageError, match=r"Offline takes no|needs arrivals"):
+            trying.check(load, limit)
+    assert run(["bench", "x", "y", "--target-qps", "4"]) == 2
+    assert run(["bench", "x", "y", "--part", "0.5"]) == 2
+
+
+def test_the_board_s_answers_are_held_against_this_machine_s(
+    pushed: Bundle, reports: tuple[Report, ...], loopback: Target, data: Path, test_home: Path
+) -> None:
+    (report,) = trying.accuracy(pushed, [loopback], reports, str(data), 0.25, "top1", Plain())
+    found = report.accuracy
+    assert found is not None
+    assert (found.samples, found.available, found.metric) == (25, 100, "top1")
+    assert found.host == found.board == found.agreement == 1.0
+    assert (found.differing, found.within) == (0, True)
+    assert found.max_abs < 1e-5
+    assert found.host_runtime == found.board_runtime == f"onnxruntime {report.runtime.version}"
+    blobs = test_home / "boards" / loopback.name / "home/.edgepack/blobs/sha256"
+    assert not [path for path in blobs.iterdir() if path.read_bytes()[:2] == b"PK" and path.stat().st_size < 2000][1:]
+
+
+def test_a_board_that_answers_differently_is_seen(make_bundle: MakeBundle, board: Target, tmp_path: Path) -> None:
+    """The board runs another model under the bundle's name, as a core with other kernels would answer."""
+    bundle, other = make_bundle(name="tried"), make_bundle(name="tried", bias=-2.5)
+    delivery.push(bundle, [board], allow_unsigned=True, downgrade=False, progress=Plain())
+    reports = measure.bench(bundle, [board], QUICK, "", Plain())
+    x = np.ones((10, 4), np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=x[:, :3] * 5)
+    (report,) = trying.accuracy(other, [board], reports, str(tmp_path / "data.npz"), 1.0, "mae", Plain())
+    found = report.accuracy
+    assert found is not None
+    assert (found.board, found.host, found.agreement, found.within) == (0.0, 3.5, None, False)
+    assert found.max_abs == pytest.approx(3.5, rel=1e-4)
+
+
+def test_a_metric_that_is_gone_and_data_that_does_not_fit_are_named(
+    pushed: Bundle, reports: tuple[Report, ...], loopback: Target, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "wide.npz", x=np.ones((4, 5), np.float32), y=np.zeros(4))
+    with pytest.raises(InputError, match=r"wide\.npz"):
+        trying.accuracy(pushed, [loopback], reports, str(tmp_path / "wide.npz"), 1.0, "top1", Plain())
+    with pytest.raises(UsageError, match="--part"):
+        trying.accuracy(pushed, [loopback], reports, str(tmp_path / "wide.npz"), 0.0, "top1", Plain())
+
+
+def test_bench_keeps_every_report_and_holds_it_against_the_last(
+    pushed: Bundle, loopback: Target, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = ["bench", str(pushed.path), loopback.name, "--processes", "2", "--samples", "10", "--json"]
+    before = len(history.recall("tried", loopback.name))
+    assert run([*bench, "--baseline", "0.0.1"]) == 3
+    assert "no baseline '0.0.1'" in capsys.readouterr().err
+    assert len(history.recall("tried", loopback.name)) == before + 1
+    assert run([*bench, "--baseline", "last", "--margin", "1000"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["comparisons"][0]["margin"] == 1000
+    fast = history.recall("tried", loopback.name)[-1]
+    sped_up = [
+        msgspec.structs.replace(one, samples_ns=tuple(max(1, ns // 50) for ns in one.samples_ns))
+        for one in fast.processes
+    ]
+    history.keep(
+        msgspec.structs.replace(
+            fast,
+            processes=tuple(sped_up),
+            run_context=msgspec.structs.replace(fast.run_context, started="2099-01-01T00:00:00Z"),
+        )
+    )
+    assert run([*bench, "--baseline", "last", "--margin", "0.05"]) == 4
