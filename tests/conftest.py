@@ -66,6 +66,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "machine": boards.can_host_machine,
     "registry": lambda: lacks_programs("docker-registry", "skopeo"),
     "skopeo": lambda: lacks_programs("skopeo"),
+    "browser": lambda: lacks_programs("chromium"),  # with it comes fontconfig, which needs one font at least
     "cpio": lambda: lacks_programs("cpio"),
 }
 

@@ -15,7 +15,7 @@ app = typer.Typer(help="The file that runs on boards.", no_args_is_help=True, ri
 
 @app.command("show")
 def show(json: Json = False) -> None:
-    """The agent that this edgepack brings to boards, and who signed it."""
+    """The agent that boards are given, and who signed it."""
     from edgepack import remote, signing
 
     own = remote.own_endorsement()

@@ -17,6 +17,7 @@ from edgepack.cli import (
     exporting,
     papers,
     profiles,
+    reporting,
     storing,
     targets,
     trusting,
@@ -41,6 +42,7 @@ app.command("bench")(benching.bench)
 app.command("compare")(comparing.compare)
 app.command("bench-history")(comparing.bench_history)
 app.command("export")(exporting.export)
+app.command("report")(reporting.report)
 app.command("rollback")(delivering.rollback)
 app.command("status")(delivering.status)
 app.command("card")(papers.card)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgepack.cli.bundles import Word, bundle_of
 from edgepack.cli.comparing import Anyway, Baseline, Margin, hold, print_comparison
-from edgepack.cli.output import Json, print_json, print_table
+from edgepack.cli.output import Json, print_json
 from edgepack.cli.targets import Inventory, Words
 from edgepack.cli.trying import (
     AccuracyData,
@@ -24,9 +23,6 @@ from edgepack.cli.trying import (
     print_trials,
 )
 
-if TYPE_CHECKING:
-    from edgepack.report import Report
-
 
 def bench(
     bundle: Word,
@@ -38,6 +34,9 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     seconds: Annotated[float, typer.Option(help="Longest time a process may take its samples.")] = 30.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder for one report a target.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="A page with pictures of all of it, as edgepack report makes.")
+    ] = None,
     baseline: Baseline = "",
     margin: Margin = 0.05,
     anyway: Anyway = False,
@@ -53,7 +52,9 @@ def bench(
 ) -> None:
     """Measure a release on its boards. The verdict says whether the numbers can be trusted."""
     from edgepack import catalog, files, history, measure
-    from edgepack.cli.progress import progress
+    from edgepack.cli.live import print_reports, watching
+    from edgepack.cli.reading import Measured
+    from edgepack.cli.reporting import write_page
     from edgepack.digest import canonical_json
     from edgepack.report import BenchProtocol
 
@@ -62,13 +63,15 @@ def bench(
     protocol = BenchProtocol(processes=processes, samples=samples, warmup=warmup, threads=threads, seconds=seconds)
     found = catalog.find_targets(targets, inventory)
     opened = bundle_of(bundle)
-    reports = measure.bench(opened, found, protocol, variant, progress())
-    reports = trials.add(opened, found, reports, protocol, progress())
+    with watching(found) as (progress, listener):
+        reports = measure.bench(opened, found, protocol, variant, progress, listener)
+        reports = trials.add(opened, found, reports, protocol, progress)
     for report in reports:
         history.keep(report)
-    for report in reports:
         if out is not None:
             files.replace(out / f"{report.run_context.target}.{report.variant}.json", canonical_json(report))
+    if html is not None:
+        write_page(html, Measured(reports), opened.manifest)
     held = [hold(report, baseline, margin, anyway) for report in reports] if baseline else []
     if json and baseline:
         print_json({"reports": reports, "comparisons": held})
@@ -81,18 +84,3 @@ def bench(
             print_comparison(comparison)
     if any(comparison.regression for comparison in held):
         raise typer.Exit(4)
-
-
-def print_reports(reports: Sequence[Report]) -> None:
-    rows = [
-        (
-            report.run_context.target,
-            report.variant,
-            *(f"{value / 1e6:.3f}" for value in (report.summary.p50_ns, report.summary.p90_ns, report.summary.p99_ns)),
-            f"{max(process.vmhwm_kb for process in report.processes) / 1024:.1f}",
-            report.validity.verdict,
-            "; ".join(report.validity.reasons),
-        )
-        for report in reports
-    ]
-    print_table("", ("target", "variant", "p50 ms", "p90 ms", "p99 ms", "peak MB", "verdict", "why"), rows)

@@ -100,8 +100,8 @@ def _build(project: Path, kind: str, out: Path, progress: Progress) -> tuple[Res
 def _deliver(result: Result, target: Target, progress: Progress) -> tuple[Report, ...]:
     """Push, then measure what the board activated."""
     from edgepack import delivery, measure
-    from edgepack.cli.benching import print_reports
     from edgepack.cli.delivering import exit_with
+    from edgepack.cli.live import print_reports, watching
     from edgepack.report import BenchProtocol
 
     pushed = delivery.push(
@@ -111,17 +111,17 @@ def _deliver(result: Result, target: Target, progress: Progress) -> tuple[Report
         progress.note(f"{each.target}: {each.reason}")
     exit_with(pushed)
     protocol = BenchProtocol(processes=3, samples=60)
-    reports = measure.bench(result.bundle, (target,), protocol, result.default, progress)
+    with watching((target,)) as (watch, listener):
+        reports = measure.bench(result.bundle, (target,), protocol, result.default, watch, listener)
     print_reports(reports)
     return reports
 
 
 def _write_report(result: Result, reports: tuple[Report, ...], out: Path) -> Path:
     from edgepack import files
-    from edgepack.reports import render
+    from edgepack.reports import Build, render
 
     page = out / "report.html"
-    files.replace(
-        page, render(result.bundle.manifest, result.judged, result.baseline, result.source_bytes, reports).encode()
-    )
+    build = Build(result.bundle.manifest, result.judged, result.baseline, result.source_bytes)
+    files.replace(page, render(reports, build).encode())
     return page

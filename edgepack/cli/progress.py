@@ -18,7 +18,7 @@ class Terminal:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(file=_own_stderr(), force_terminal=True, highlight=False)
+        self._console = Console(file=own_stderr(), force_terminal=True, highlight=False)
         self._titles: list[str] = []
         self._status = self._console.status("")
 
@@ -78,7 +78,7 @@ class Plain:
     """One line a step: for logs and scripts."""
 
     def __init__(self) -> None:
-        self._file = _own_stderr()
+        self._file = own_stderr()
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -104,7 +104,7 @@ def escape(text: str) -> str:
     return text.replace("[", "\\[")
 
 
-def _own_stderr() -> TextIO:
+def own_stderr() -> TextIO:
     """A duplicate of standard error: frameworks that are kept quiet have the original redirected while they work."""
     return os.fdopen(os.dup(2), "w", buffering=1, closefd=False)  # as long as the process: nobody is there to close it
 

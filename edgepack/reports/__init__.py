@@ -1,6 +1,21 @@
-"""Reports with pictures: one self-contained HTML page a bundle, and pictures on their own."""
+"""Reports with pictures: one self-contained HTML page, and pictures on their own."""
 
+from edgepack.reports.built import Build, packed, size_picture
+from edgepack.reports.drawing import Picture, standalone
+from edgepack.reports.fronts import Point, Scale, front_picture
 from edgepack.reports.page import render
-from edgepack.reports.pictures import course_picture, latency_picture, size_picture, standalone
+from edgepack.reports.timing import course_picture, latency_picture
 
-__all__ = ["course_picture", "latency_picture", "render", "size_picture", "standalone"]
+__all__ = [
+    "Build",
+    "Picture",
+    "Point",
+    "Scale",
+    "course_picture",
+    "front_picture",
+    "latency_picture",
+    "packed",
+    "render",
+    "size_picture",
+    "standalone",
+]

@@ -1,0 +1,53 @@
+"""`edgepack report`, and the page that `edgepack bench --html` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgepack.cli.output import Json, print_json
+
+if TYPE_CHECKING:
+    from edgepack.cli.reading import Measured
+    from edgepack.manifest import Manifest
+
+MARGIN = 0.05
+
+
+def report(
+    reports: Annotated[
+        list[Path] | None, typer.Argument(metavar="REPORT…", help="What edgepack bench --json or --out wrote.")
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="The bundle that was measured: adds its variants, scores and sizes.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    json: Json = False,
+) -> None:
+    """One self-contained HTML page with pictures of what was measured. Several runs of one bundle on one board are compared."""
+    from edgepack.cli.bundles import bundle_of
+    from edgepack.cli.reading import Measured, read_measured
+
+    found = [read_measured(path) for path in reports or ()]
+    manifest = bundle_of(bundle).manifest if bundle is not None else None
+    whole = found[0] if len(found) == 1 else Measured(tuple(each for one in found for each in one.reports))
+    write_page(out, whole, manifest)
+    if json:
+        print_json({"page": str(out), "bytes": out.stat().st_size})
+    else:
+        print(out)
+
+
+def write_page(page: Path, measured: Measured, manifest: Manifest | None) -> None:
+    """Raises UsageError where matplotlib is not installed, or where there is nothing to show."""
+    from edgepack import files, stats
+    from edgepack.reports import packed, render
+
+    runs = measured.reports
+    comparisons = [measured.comparison] if measured.comparison else []
+    if not comparisons and len({(run.bundle.name, run.run_context.target) for run in runs}) == 1:
+        comparisons = [stats.compare(runs[0], run, MARGIN) for run in runs[1:]]
+    build = packed(manifest) if manifest is not None else None
+    files.replace(page, render(runs, build, comparisons, interleaved=measured.comparison is not None).encode())

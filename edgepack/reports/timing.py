@@ -1,0 +1,397 @@
+"""Pictures of one benchmark: how its latencies are distributed, how they and the board went over time, what threads bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+from edgepack.report import ProcessRun, Report
+from edgepack.reports.drawing import (
+    ACCENT,
+    BAD,
+    GOOD,
+    INK,
+    LINE,
+    MUTED,
+    PAPER,
+    SMALL,
+    WARN,
+    WIDE,
+    Picture,
+    dots,
+    doubt,
+    duration,
+    panels,
+    picture,
+    said,
+    series,
+    sheet,
+    svg,
+    time_unit,
+)
+from edgepack.stats import percentile
+
+MOST_DOTS = 3000
+"""In one picture: more hide each other and make the page heavy. The slowest are always among them."""
+NOW_BITS = 0b1111
+"""Of the firmware's throttling bits, those that say what is the case now."""
+
+
+def doubt_of(report: Report) -> str:
+    """What is written over every picture of a run that is not valid; empty for one that is, or may be."""
+    if report.validity.verdict != "invalid":
+        return ""
+    return "not a device latency" if report.device.get("board") in ("emulated", "machine") else "not valid"
+
+
+def upper_end(ordered: Sequence[int]) -> float:
+    """Where an axis of latencies ends, in ns: outliers must not squeeze what happens most of the time."""
+    p50, p99 = percentile(ordered, 50), percentile(ordered, 99)
+    return min(ordered[-1] * 1.02, max(p99 + 1.2 * (p99 - p50), 1.05 * p50))
+
+
+def latency_picture(report: Report, most: int = MOST_DOTS) -> Picture:
+    """The distribution: an ECDF of all samples over a histogram, with median and 90th percentile; below, a strip a process."""
+    title = "Distribution of latencies: share of samples at or below a latency"
+    return picture(title, lambda width: _latency(report, width, most))
+
+
+def _latency(report: Report, width: int, most: int) -> str:
+    processes = report.processes
+    unit, scale = time_unit(report.summary.p50_ns)
+    samples = sorted(sample for process in processes for sample in process.samples_ns)
+    last = upper_end(samples)
+    strips_height = 12 + 18 * len(processes)
+    with sheet(width, 215 + strips_height, (170, strips_height)) as (figure, (curve, strips)):
+        _histogram(curve, [s / scale for s in samples if s <= last])
+        steps = _quantiles(samples)
+        curve.step(
+            [s / scale for s, _ in steps], [share for _, share in steps], where="post", color=ACCENT, linewidth=1.8
+        )
+        low, high = report.summary.p50_interval_ns
+        curve.axvspan(low / scale, high / scale, color=INK, alpha=0.15, linewidth=0)
+        for name, value, side in (("p50", report.summary.p50_ns, "right"), ("p90", report.summary.p90_ns, "left")):
+            curve.axvline(value / scale, color=INK, linewidth=1)
+            curve.annotate(
+                f"{name} {duration(value)}", (value / scale, 1.0), xycoords=("data", "axes fraction"),
+                xytext=(-4 if side == "right" else 4, 4), textcoords="offset points", ha=side, annotation_clip=False,
+            )  # fmt: skip
+        curve.set_ylim(0, 1.1)
+        curve.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        curve.set_ylabel("share of samples")
+        _strips(strips, processes, scale, _step(len(samples), most, width))
+        margin = (last - samples[0]) * 0.05 or samples[0] * 0.05
+        strips.set_xlim((samples[0] - margin) / scale, (last + margin) / scale)
+        beyond = sum(sample > last for sample in samples)
+        strips.set_xlabel(f"latency of one inference, {unit}" + (f" ({beyond} more to the right)" if beyond else ""))
+        doubt(curve, doubt_of(report), 0.6)
+        return svg(figure)
+
+
+def _quantiles(ordered: Sequence[int]) -> list[tuple[int, float]]:
+    """At most some 400 points of the ECDF, the first and the last among them."""
+    step = max(1, len(ordered) // 400)
+    chosen = sorted({*range(0, len(ordered), step), len(ordered) - 1})
+    return [(ordered[index], (index + 1) / len(ordered)) for index in chosen]
+
+
+def _histogram(axis: Any, shown: Sequence[float]) -> None:
+    """Bars that reach at most 60 % of the height: they show the shape, the curve the shares."""
+    import numpy as np
+
+    counts, edges = np.histogram(shown, bins=60)
+    heights = 0.6 * counts / max(1, int(counts.max()))
+    axis.stairs(heights, edges, fill=True, color=ACCENT, alpha=0.2, linewidth=0)
+
+
+def _strips(axis: Any, processes: Sequence[ProcessRun], scale: float, step: int) -> None:
+    for row, process in enumerate(processes):
+        chosen = _thin(list(enumerate(process.samples_ns)), step)
+        # A fixed irregular pattern instead of chance: the same report gives the same picture.
+        dots(
+            axis,
+            [(s / scale, row + 0.5 * ((index * 0.618034) % 1 - 0.5)) for index, s in chosen],
+            series(row),
+            3.2,
+            0.55,
+        )
+    axis.set_yticks(range(len(processes)), [f"process {row + 1}" for row in range(len(processes))])
+    axis.set_ylim(len(processes) - 0.45, -0.55)
+    axis.grid(visible=False)
+    axis.tick_params(axis="y", length=0)
+
+
+def _step(count: int, most: int, width: int) -> int:
+    return max(1, -(-count * WIDE // (most * width)))
+
+
+def _thin(times: Sequence[tuple[Any, int]], step: int) -> list[tuple[Any, int]]:
+    """Every step-th, and those that are slower than 99.5 % of them."""
+    if step == 1:
+        return list(times)
+    limit = percentile(sorted(ns for _, ns in times), 99) * 1.02
+    return [each for index, each in enumerate(times) if index % step == 0 or each[1] > limit]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the board said at a moment, in seconds since the run's beginning."""
+
+    at_s: float
+    temperature_c: float | None
+    mhz: tuple[int, ...]
+    throttled: int | None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One process on the run's time axis, in seconds. warm, timed: (when, ns)"""
+
+    starts_s: float
+    ends_s: float
+    warm: tuple[tuple[float, int], ...]
+    timed: tuple[tuple[float, int], ...]
+    told: tuple[Told, ...]
+
+
+def stretches(processes: Sequence[ProcessRun]) -> tuple[Stretch, ...]:
+    """Processes one after the other, without their imports. Between blocks the board's own clock counts; inside one, inferences
+    add up."""
+    found: list[Stretch] = []
+    at = 0.0
+    for process in processes:
+        found.append(_stretch(process, at))
+        at = found[-1].ends_s + 0.04 * (found[-1].ends_s - found[-1].starts_s)
+    return tuple(found)
+
+
+def _stretch(process: ProcessRun, starts: float) -> Stretch:
+    warm = [*accumulate((ns / 1e9 for ns in process.warm_ns), initial=starts)]
+    timed_at = warm[-1]
+    offsets = _offsets(process)
+    told = [
+        Told(timed_at + block.at_ns / 1e9, block.temperature_c, block.mhz, block.throttled) for block in process.blocks
+    ]
+    timed = tuple((timed_at + at, ns) for at, ns in zip(offsets, process.samples_ns, strict=True))
+    ends = max(timed[-1][0] + timed[-1][1] / 1e9, told[-1].at_s if told else 0.0) if timed else timed_at
+    return Stretch(starts, ends, tuple(zip(warm, process.warm_ns, strict=False)), timed, _changes(told))
+
+
+def _changes(told: Sequence[Told]) -> tuple[Told, ...]:
+    """What a line needs: where nothing changed since the one before nor will until the next, nothing is lost."""
+    last = len(told) - 1
+    return tuple(
+        each
+        for index, each in enumerate(told)
+        if index in (0, last) or not _alike(told[index - 1], each) or not _alike(each, told[index + 1])
+    )
+
+
+def _alike(one: Told, other: Told) -> bool:
+    return replace(one, at_s=0.0) == replace(other, at_s=0.0)
+
+
+def _offsets(process: ProcessRun) -> list[float]:
+    """When each sample began, in seconds since the first block."""
+    begins = {block.start: block.at_ns / 1e9 for block in process.blocks}
+    offsets, at = [], 0.0
+    for index, ns in enumerate(process.samples_ns):
+        at = begins.get(index, at)
+        offsets.append(at)
+        at += ns / 1e9
+    return offsets
+
+
+def course_picture(report: Report, most: int = MOST_DOTS) -> Picture:
+    """Latency over time, and below it the temperature and the clock of the board where it tells them, on one time axis.
+
+    The axis spans the samples; what is far above it (a warm-up run, an outlier) is a triangle at its upper edge.
+    """
+    title = "Latency over time, with the temperature and the clock of the board where it tells them"
+    return picture(title, lambda width: _course(report, width, most))
+
+
+def _course(report: Report, width: int, most: int) -> str:
+    runs = stretches(report.processes)
+    told = [each for run in runs for each in run.told]
+    warm = any(each.temperature_c is not None for each in told)
+    clocked = any(each.mhz for each in told)
+    rows = [190, *([64] if warm else []), *([64] if clocked else [])]
+    with sheet(width, sum(rows) + 40, rows) as (figure, axes):
+        _latencies(axes[0], report, runs, _step(report.summary.count, most, width))
+        if warm:
+            _temperature(axes[1], runs)
+        if clocked:
+            _clock(axes[-1], runs)
+        for axis in axes:
+            _throttled(axis, runs, named=axis is axes[0])
+            for before, after in pairwise(runs):
+                axis.axvline((before.ends_s + after.starts_s) / 2, color=LINE, linewidth=1)
+        axes[0].set_xlim(-0.006 * runs[-1].ends_s, runs[-1].ends_s * 1.006)
+        axes[-1].set_xlabel("seconds, without the starts of the processes")
+        figure.align_ylabels(axes)
+        return svg(figure)
+
+
+def _latencies(axis: Any, report: Report, runs: Sequence[Stretch], step: int) -> None:
+    unit, scale = time_unit(report.summary.p50_ns)
+    samples = sorted(ns for run in runs for _, ns in run.timed)
+    top = upper_end(samples)
+    bottom = min(
+        samples[0] - 0.06 * (top - samples[0]), 0.9 * top
+    )  # a span of a percent would make noise look like news
+    for row, run in enumerate(runs):
+        timed = _thin(run.timed, step)
+        dots(axis, [(at, ns / scale) for at, ns in timed if ns <= top], series(row), 3.6)
+        for times, fill in ((run.warm, PAPER), (timed, series(row))):
+            above = [at for at, ns in times if ns > top]
+            axis.plot(above, [top * 0.985 / scale] * len(above), linestyle="", marker="^", markersize=6.5,
+                      markerfacecolor=fill, markeredgecolor=series(row), zorder=4)  # fmt: skip
+        within = [(at, ns) for at, ns in run.warm if ns <= top]
+        axis.plot([at for at, _ in within], [ns / scale for _, ns in within], linestyle="", marker="o", markersize=4,
+                  markerfacecolor=PAPER, markeredgecolor=series(row), zorder=3)  # fmt: skip
+    axis.axhline(report.summary.p50_ns / scale, color=INK, linewidth=1, zorder=2)
+    axis.set_ylim(bottom / scale, top / scale)
+    axis.grid(visible=False, axis="x")
+    axis.set_ylabel(unit)
+    doubt(axis, doubt_of(report), 0.88)
+
+
+def _temperature(axis: Any, runs: Sequence[Stretch]) -> None:
+    for run in runs:
+        known = [(each.at_s, each.temperature_c) for each in run.told if each.temperature_c is not None]
+        axis.plot([at for at, _ in known], [c for _, c in known], color=BAD, linewidth=1.8, **_marks(len(known)))
+    low, high = axis.get_ylim()
+    if high - low < 4:  # half a degree is not a mountain
+        axis.set_ylim((low + high) / 2 - 2, (low + high) / 2 + 2)
+    axis.margins(y=0.15)
+    axis.grid(visible=False, axis="x")
+    axis.set_ylabel("°C")
+
+
+def _clock(axis: Any, runs: Sequence[Stretch]) -> None:
+    """The fastest core as a line, the slower ones as a band below it."""
+    for run in runs:
+        known = [each for each in run.told if each.mhz]
+        times, high = [each.at_s for each in known], [max(each.mhz) for each in known]
+        axis.fill_between(
+            times, [min(each.mhz) for each in known], high, step="post", color=GOOD, alpha=0.2, linewidth=0
+        )
+        axis.step(times, high, where="post", color=GOOD, linewidth=1.8, **_marks(len(known)))
+    highest = max(max(each.mhz) for run in runs for each in run.told if each.mhz)
+    axis.set_ylim(0, highest * 1.15)
+    axis.grid(visible=False, axis="x")
+    axis.set_ylabel("MHz")
+
+
+def _marks(count: int) -> dict[str, Any]:
+    """Few moments are dots as well: one alone would be no line."""
+    return {"marker": "o", "markersize": 2.5} if count <= 40 else {}
+
+
+def _throttled(axis: Any, runs: Sequence[Stretch], named: bool) -> None:
+    """Shaded from where the board said so to where it said the opposite, or to the process's end."""
+    spans: list[tuple[float, float]] = []
+    for run in runs:
+        ends = [*(each.at_s for each in run.told[1:]), run.ends_s]
+        for each, end in zip(run.told, ends, strict=False):
+            if not (each.throttled or 0) & NOW_BITS:
+                continue
+            joined = spans and spans[-1][1] == each.at_s  # one area: two that touch show a seam
+            spans.append((spans.pop()[0] if joined else each.at_s, end))
+    for start, end in spans:
+        axis.axvspan(start, end, color=WARN, alpha=0.16, linewidth=0, zorder=0)
+    if spans and named:
+        axis.annotate("throttled", (spans[0][0], 1), xycoords=("data", "axes fraction"), xytext=(3, -4), va="top",
+                      textcoords="offset points", color=WARN, fontsize=SMALL, fontweight="bold", zorder=6)  # fmt: skip
+
+
+def sustained_picture(report: Report) -> Picture:
+    """Median and 90th percentile of every minute of a sustained load, with temperature and clock."""
+    return picture("Latency minute by minute under sustained load", lambda width: _sustained(report, width))
+
+
+def _sustained(report: Report, width: int) -> str:
+    minutes = report.sustained
+    unit, scale = time_unit(report.summary.p50_ns)
+    warm = [each for each in minutes if each.temperature_c is not None]
+    clocked = [each for each in minutes if each.mhz]
+    rows = [150, *([64] if warm else []), *([64] if clocked else [])]
+    with sheet(width, sum(rows) + 40, rows) as (figure, axes):
+        top = axes[0]
+        at = [each.minute + 1 for each in minutes]
+        for name, values, colour, side in (
+            ("p90", [each.p90_ns / scale for each in minutes], MUTED, "bottom"),
+            ("p50", [each.p50_ns / scale for each in minutes], ACCENT, "top"),
+        ):
+            top.plot(at, values, color=colour, linewidth=1.8, marker="o", markersize=4)
+            top.annotate(name, (at[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va=side, color=colour)
+        top.set_ylim(0, max(each.p90_ns for each in minutes) / scale * 1.12)
+        top.set_ylabel(unit)
+        if warm:
+            axes[1].plot(
+                [e.minute + 1 for e in warm],
+                [e.temperature_c for e in warm],
+                color=BAD,
+                linewidth=1.8,
+                marker="o",
+                markersize=3,
+            )
+            axes[1].margins(y=0.2)
+            axes[1].set_ylabel("°C")
+        if clocked:
+            highs = [max(each.mhz) for each in clocked]
+            axes[-1].plot([e.minute + 1 for e in clocked], highs, color=GOOD, linewidth=1.8, marker="o", markersize=3)
+            axes[-1].set_ylim(0, max(highs) * 1.15)
+            axes[-1].set_ylabel("MHz")
+        axes[-1].set_xlabel("minute")
+        axes[-1].xaxis.get_major_locator().set_params(integer=True)
+        top.set_xlim(0.6, at[-1] + 0.6 + 0.03 * len(at))
+        for axis in axes:
+            axis.grid(visible=False, axis="x")
+        doubt(top, doubt_of(report), 0.3)
+        figure.align_ylabels(axes)
+        return svg(figure)
+
+
+def threads_picture(report: Report) -> Picture:
+    """Median with its interval and 90th percentile against threads; beside it throughput and what perfect scaling would give."""
+    return picture("Latency and throughput against the number of threads", lambda width: _threads(report, width))
+
+
+def _threads(report: Report, width: int) -> str:
+    points = sorted(report.sweep, key=lambda point: point.threads)
+    unit, scale = time_unit(points[0].p50_ns)
+    at = [point.threads for point in points]
+    with panels(width, 230, 2) as (figure, (latency, throughput)):
+        latency.plot(
+            at, [point.p90_ns / scale for point in points], color=MUTED, linewidth=1.2, marker="_", markersize=9
+        )
+        middle = [point.p50_ns / scale for point in points]
+        below = [m - point.interval_ns[0] / scale for m, point in zip(middle, points, strict=True)]
+        above = [point.interval_ns[1] / scale - m for m, point in zip(middle, points, strict=True)]
+        latency.errorbar(at, middle, yerr=(below, above), color=ACCENT, linewidth=1.8, capsize=4, zorder=3)
+        said(latency, "p50 with its interval", (0.98, 0.97), ACCENT, ha="right", va="top")
+        said(latency, "p90", (0.98, 0.87), ha="right", va="top")
+        latency.set_ylabel(f"latency, {unit}")
+        rates = [point.throughput_per_s for point in points]
+        ideal = [rates[0] * threads / at[0] for threads in at]
+        throughput.plot(at, ideal, color=MUTED, linewidth=1.2, linestyle=(0, (2, 3)))
+        throughput.plot(at, rates, color=ACCENT, linewidth=1.8, zorder=3)
+        said(throughput, "dotted: perfect scaling", (0.02, 0.97), va="top")
+        throughput.set_ylabel("inferences per second")
+        for axis, values in ((latency, middle), (throughput, rates)):
+            for point, value in zip(points, values, strict=True):
+                trusted = point.verdict == "valid"
+                axis.plot([point.threads], [value], marker="o", markersize=7, markeredgecolor=ACCENT, markeredgewidth=1.8,
+                          markerfacecolor=ACCENT if trusted else PAPER, zorder=4)  # fmt: skip
+            axis.set_xticks(at)
+            axis.set_xlim(at[0] - 0.5, at[-1] + 0.5)
+            axis.set_xlabel("threads")
+            axis.grid(visible=False, axis="x")
+        latency.set_ylim(0, max(point.p90_ns for point in points) / scale * 1.2)
+        throughput.set_ylim(0, max(rates) * 1.25)
+        doubt(latency, doubt_of(report), 0.15)
+        return svg(figure)
