@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +23,8 @@ from compressing.models import Model
 from compressing.places import BENCHMARKS, CACHE, CHECKOUT, HERE, digest_of_code
 
 LIMIT = 20 * 60.0
+SHARED_HOME = CACHE / "home"
+"""Where the boards that measure live, with their wheels."""
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _LIBRARIES = (
     "ai-edge-litert",
@@ -113,33 +119,47 @@ def _run(model: Model, method: Method, folder: Path) -> Cell:
         _train(model, folder)
     print(f"  {model.name}: {method.name} …", end=" ", flush=True, file=sys.stderr)
     imports, log = folder / "imports.json", folder / "log.txt"
-    command = [
-        str(methods.python(method)),
-        str(HERE / "timed.py"),
-        str(imports),
-        *methods.command(method, model, folder),
-    ]
-    env = {
-        **THREADS,
-        "PYTHONPATH": str(CHECKOUT),
-        "EDGEPACK_HOME": str(folder / "home"),
-        "OLIVE_DISABLE_TELEMETRY": "1",
-    }
-    ended = account(command, log, env, BENCHMARKS, LIMIT)
+    arguments = methods.command(method, model, folder)
+    command = [str(methods.python(method)), str(HERE / "timed.py"), str(imports), *arguments]
+    home = SHARED_HOME if method.name.endswith("--target") else folder / "home"
+    env = {**THREADS, "PYTHONPATH": str(CHECKOUT), "EDGEPACK_HOME": str(home), "OLIVE_DISABLE_TELEMETRY": "1"}
+    with _board(methods.board(model), folder / "here.toml") if home == SHARED_HOME else nullcontext():
+        ended = account(command, log, env, BENCHMARKS, LIMIT)
     print(f"{ended.cost.wall:.1f} s", flush=True, file=sys.stderr)
-    found = Cell(
-        model.name, method.name, folder, ended.cost, json.loads(imports.read_text()) if imports.exists() else 0.0
-    )
+    seconds = json.loads(imports.read_text()) if imports.exists() else 0.0
+    found = Cell(model.name, method.name, folder, ended.cost, seconds)
     if ended.code == -9:
         return replace(found, failed=f"did not end within {LIMIT / 60:.0f} minutes")
     if ended.code:
         return replace(found, failed=_last_words(log))
     if method.who == "edgepack":
         found = replace(found, variants=unpack(folder, log))
+        if method.name == "edgepack build":  # what it made need not be made again to be measured on a board
+            steps = folder / "home" / "cache" / "steps"
+            shutil.copytree(steps, SHARED_HOME / "cache" / "steps", dirs_exist_ok=True)
         shutil.rmtree(folder / "home", ignore_errors=True)
         if not any(variant.path for variant in found.variants):
             return replace(found, failed="; ".join(variant.reason for variant in found.variants))
     return found
+
+
+@contextmanager
+def _board(name: str, profile: Path) -> Iterator[None]:
+    """A loopback board of this profile, for as long as one build measures on it."""
+
+    def board(*arguments: str) -> None:
+        command = [str(methods.PYTHON), "-m", "edgepack", "board", *arguments]
+        env = {**os.environ, "PYTHONPATH": str(CHECKOUT), "EDGEPACK_HOME": str(SHARED_HOME)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        if done.returncode and arguments[0] == "up":
+            sys.exit(f"{' '.join(command)}\n{done.stderr}")
+
+    board("down", name)  # what a run that was killed left behind
+    board("up", name, "--kind", "loopback", "--profile", str(profile))
+    try:
+        yield
+    finally:
+        board("down", name)
 
 
 def _train(model: Model, folder: Path) -> None:
@@ -184,7 +204,8 @@ def unpack(folder: Path, log: Path) -> tuple[Variant, ...]:
 def _last_words(log: Path) -> str:
     said = log.read_text(errors="replace") + Path(f"{log}.err").read_text(errors="replace")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"
+    ours = next((place for place, line in enumerate(lines) if line.startswith("edgepack: ")), len(lines) - 1)
+    return " ".join(lines[ours : ours + 2])[:300] if lines else "it said nothing"
 
 
 def _read(record: Path) -> Cell:

@@ -61,8 +61,10 @@ def compare(model: Model, names: list[str], again: set[str], latency: bool, late
 
 def _files(cell: Cell) -> list[File]:
     method = METHODS[cell.method]
-    if cell.method == "edgepack build":
-        return [_kept(cell, variant) for variant in cell.variants if variant.path]
+    if cell.method in methods.BUILDS:
+        kept = [variant for variant in cell.variants if variant.path]
+        measured = cell.method.endswith("--target")
+        return [_kept(cell, variant) for variant in kept if measured or variant.status == "selected"]
     if cell.file is None or method.kind == "call":
         return []
     return [File(method.name, methods.title(method.name), method.kind, method.format, cell.file)]
@@ -70,7 +72,7 @@ def _files(cell: Cell) -> list[File]:
 
 def _kept(cell: Cell, variant: Variant) -> File:
     selected = variant.status == "selected"
-    title = f"edgepack build {'selects' if selected else 'keeps'} {variant.precision}"
+    title = f"{cell.method.removeprefix('edgepack ')} {'selects' if selected else 'keeps'} {variant.precision}"
     return File(cell.method, title, "built", variant.format, cell.folder / variant.path, variant.precision)
 
 
@@ -127,6 +129,7 @@ def _bars(model: Model, rows: list[Row], done: dict[str, Cell]) -> list[Bar]:
         bars.append(
             judging.time_bar("build: at most 1.5 × its library calls one by one", cost("edgepack build"), raw, 1.5)
         )
+    if "edgepack build --target" in done:
         bars.append(_none_slower(rows))
     return bars
 
@@ -134,8 +137,8 @@ def _bars(model: Model, rows: list[Row], done: dict[str, Cell]) -> list[Bar]:
 def _none_slower(rows: list[Row]) -> Bar:
     """No variant that a build kept is slower than its float parent."""
     floats = {row.format: row.milliseconds for row in rows if row.kind == "float"}
-    built = [row for row in rows if row.kind == "built" and row.remark != "fp32"]
-    claim = "no kept variant is slower than its float parent"
+    built = [row for row in rows if row.method == "edgepack build --target" and row.remark != "fp32"]
+    claim = "build --target keeps no variant that is slower than its float parent"
     if not built or any(row.milliseconds is None for row in built) or None in floats.values():
         return Bar(claim, None, "not measured")
     ratios = {f"{row.remark} {row.format}": row.milliseconds / floats[row.format] for row in built}

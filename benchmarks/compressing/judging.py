@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from accounting import Cost
@@ -64,32 +65,32 @@ def sqnr(expected: np.ndarray, actual: np.ndarray) -> float:
 
 
 def int8_bars(rows: list[Row]) -> list[Bar]:
-    """For each format: whether a file of edgepack's is nowhere behind the best peer's.
+    """For each format, static and dynamic int8: whether a file of edgepack's is nowhere behind the best peer's.
 
     The best peer is the one of the highest score; among those that tie with it within the noise, the smallest. Edgepack
     reaches it with a file that is no larger and scores no less than it, or ties with it.
     """
     bars = []
-    for format in ("onnx", "tflite"):
-        peers = [row for row in rows if row.kind == "int8" and row.format == format and row.who != "edgepack"]
-        ours = [row for row in rows if row.kind == "int8" and row.format == format and row.who == "edgepack"]
+    for format, kind in product(("onnx", "tflite"), ("static", "dynamic")):
+        alike = [row for row in rows if (row.format, row.kind) == (format, kind)]
+        peers = [row for row in alike if row.who != "edgepack"]
+        ours = [row for row in alike if row.who == "edgepack"]
         if peers and ours:
-            bars.append(_int8_bar(format, peers, ours))
+            bars.append(_int8_bar(f"{kind} int8 {format}", peers, ours))
     return bars
 
 
-def _int8_bar(format: str, peers: list[Row], ours: list[Row]) -> Bar:
+def _int8_bar(what: str, peers: list[Row], ours: list[Row]) -> Bar:
     top = max(peers, key=lambda row: row.score)
     best = min((row for row in peers if _reaches(row, top)), key=lambda row: (row.size, -row.score))
     reaching = [row for row in ours if row.size <= best.size and _reaches(row, best)]
-    claim = f"int8 {format}: as accurate as the best peer ({best.title}), no larger"
-    shown = max(reaching or ours, key=lambda row: (_reaches(row, best), -row.size, row.score))
+    shown = max(reaching or ours, key=lambda row: (_reaches(row, best), row.score, row.sqnr_db))
     difference, noise = paired(shown.right, best.right)
     verdict = "tie" if abs(difference) <= noise else "better" if difference > 0 else "worse"
     points = f"{100 * difference:+.1f} ± {100 * noise:.1f} points ({verdict})"
     size, decibels = shown.size / best.size, shown.sqnr_db - best.sqnr_db
     found = f"{shown.title} {points}, {size:.3f} × its size, {decibels:+.1f} dB"
-    return Bar(claim, bool(reaching), found)
+    return Bar(f"{what}: as accurate as the best peer ({best.title}), no larger", bool(reaching), found)
 
 
 def _reaches(row: Row, other: Row) -> bool:
@@ -101,7 +102,7 @@ def decibels(rows: list[Row], least: float = 5.0) -> Bar:
     """Edgepack's best int8 ONNX above onnxruntime's per channel."""
     claim = f"at least {least:g} dB above onnxruntime per channel"
     theirs = next((row for row in rows if row.method.startswith("onnxruntime per channel")), None)
-    ours = [row for row in rows if row.who == "edgepack" and row.kind == "int8" and row.format == "onnx"]
+    ours = [row for row in rows if row.who == "edgepack" and row.kind == "static" and row.format == "onnx"]
     if theirs is None or not ours:
         return Bar(claim, None, "not measured")
     best = max((row for row in ours if row.size <= 1.2 * theirs.size), key=lambda row: row.sqnr_db, default=ours[0])

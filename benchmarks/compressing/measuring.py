@@ -15,18 +15,18 @@ from compressing.cells import THREADS
 from compressing.methods import PYTHON
 from compressing.places import BENCHMARKS, CACHE, CHECKOUT, HERE
 
-ROUNDS, SECONDS = 3, 0.4
+ROUNDS, SECONDS = 3, 0.3
 
 
 def answers(files: list[Path], evaluation: Path) -> dict[Path, np.ndarray | None]:
     """The outputs of each file on the evaluation set, [n, classes]; None where the runtime died or refused it."""
     kept = {file: _kept("answers", file, evaluation, ".npy") for file in files}
-    wanted = [file for file in files if not kept[file].exists()]
+    wanted = {place: file for file, place in kept.items() if not place.exists()}  # the same bytes are asked once
     while wanted:  # one process for all; where it dies, that file is the one without an answer
-        pairs = [f"{file}:{kept[file]}" for file in wanted]
-        _ask(["answers", str(evaluation), *pairs], CACHE / "answers" / "log.txt")
-        left = [file for file in wanted if not kept[file].exists()]
-        wanted = left[1:]
+        pairs = [f"{file}:{place}" for place, file in wanted.items()]
+        _ask(["answers", str(evaluation), *pairs], CACHE / "answers" / f"{evaluation.parent.name}.txt")
+        left = [place for place in wanted if not place.exists()]
+        wanted = {place: wanted[place] for place in left[1:]}
     return {file: np.load(kept[file]) if kept[file].exists() else None for file in files}
 
 
@@ -36,18 +36,18 @@ def latencies(files: list[Path], evaluation: Path, again: bool = False) -> dict[
     Files that are compared are measured in the same turns: whoever is missing has all of them measured again.
     """
     kept = {file: _kept("latencies", file, evaluation, ".json") for file in files}
-    if not again and all(place.exists() for place in kept.values()):
-        return {file: json.loads(place.read_text()) for file, place in kept.items()}
-    found: dict[Path, list[float]] = {file: [] for file in files}
-    for _ in range(ROUNDS):
-        for file in files:
-            log = CACHE / "latencies" / "log.txt"
-            if _ask(["time", str(evaluation), str(SECONDS), str(file)], log) == 0:
-                found[file].append(statistics.median(json.loads(log.read_text())) / 1e6)
-    best = {file: min(medians) for file, medians in found.items() if medians}
-    for file, milliseconds in best.items():
-        kept[file].write_text(json.dumps(milliseconds))
-    return best
+    places = {place: file for file, place in kept.items()}  # the same bytes are timed once
+    if again or not all(place.exists() for place in places):
+        found: dict[Path, list[float]] = {place: [] for place in places}
+        for _ in range(ROUNDS):
+            for place, file in places.items():
+                log = CACHE / "latencies" / f"{evaluation.parent.name}.txt"
+                if _ask(["time", str(evaluation), str(SECONDS), str(file)], log) == 0:
+                    found[place].append(statistics.median(json.loads(log.read_text())) / 1e6)
+        for place, medians in found.items():
+            if medians:
+                place.write_text(json.dumps(min(medians)))
+    return {file: json.loads(place.read_text()) for file, place in kept.items() if place.exists()}
 
 
 def _ask(arguments: list[str], log: Path) -> int:

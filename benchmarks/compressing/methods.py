@@ -12,8 +12,8 @@ from compressing.places import CACHE, CHECKOUT, HERE
 
 Who = Literal["float", "raw", "onnxruntime", "ai-edge", "nncf", "olive", "edgepack"]
 Format = Literal["onnx", "tflite"]
-Kind = Literal["float", "int8", "call"]
-"""`int8`: judged by the bars; `call`: a library call that a whole build makes too, measured for its cost alone."""
+Kind = Literal["float", "static", "dynamic", "call"]
+"""`static`, `dynamic`: int8, judged by the bars; `call`: what a whole build makes too, measured for its cost alone."""
 
 PYTHON = CHECKOUT / ".venv" / "bin" / "python"
 NNCF, OLIVE = (CACHE / "envs" / name / "bin" / "python" for name in ("nncf", "olive"))
@@ -32,7 +32,7 @@ class Method:
     @property
     def starts_from(self) -> tuple[str, ...]:
         """The cells whose files this one reads."""
-        if self.name.startswith("convert") or self.name == "edgepack build":
+        if self.name.startswith("convert") or self.name in BUILDS:
             return ()
         return (f"convert {self.format}",)
 
@@ -52,14 +52,14 @@ FLOATS = (
     Method("convert tflite", "float", "tflite", "float", "float.tflite"),
 )
 PEERS = (
-    Method("onnxruntime defaults", "onnxruntime", "onnx", "int8", "static.onnx"),
-    Method(f"onnxruntime per channel {onnxruntime_activations()}", "onnxruntime", "onnx", "int8", "static.onnx"),
-    Method("onnx w8d", "onnxruntime", "onnx", "int8", "w8d.onnx"),
-    Method("tflite w8a8", "ai-edge", "tflite", "int8", "w8a8.tflite"),
-    Method("tflite w8d", "ai-edge", "tflite", "int8", "w8d.tflite"),
-    Method("nncf default", "nncf", "onnx", "int8", "nncf.onnx"),
-    Method("nncf accuracy", "nncf", "onnx", "int8", "nncf.onnx"),
-    Method("olive", "olive", "onnx", "int8", "olive.onnx"),
+    Method("onnxruntime defaults", "onnxruntime", "onnx", "static", "static.onnx"),
+    Method(f"onnxruntime per channel {onnxruntime_activations()}", "onnxruntime", "onnx", "static", "static.onnx"),
+    Method("onnx w8d", "onnxruntime", "onnx", "dynamic", "w8d.onnx"),
+    Method("tflite w8a8", "ai-edge", "tflite", "static", "w8a8.tflite"),
+    Method("tflite w8d", "ai-edge", "tflite", "dynamic", "w8d.tflite"),
+    Method("nncf default", "nncf", "onnx", "static", "nncf.onnx"),
+    Method("nncf accuracy", "nncf", "onnx", "static", "nncf.onnx"),
+    Method("olive", "olive", "onnx", "static", "olive.onnx"),
 )
 CALLS = (
     Method("onnx w8a8", "raw", "onnx", "call", "w8a8.onnx"),
@@ -68,12 +68,14 @@ CALLS = (
 )
 EDGEPACK = (
     *(
-        Method(f"edgepack {precision} {format}", "edgepack", format, "int8", "")
+        Method(f"edgepack {precision} {format}", "edgepack", format, "dynamic" if precision == "w8d" else "static", "")
         for format in ("onnx", "tflite")
         for precision in ("w8a8", "mixed", "w8d")
     ),
     Method("edgepack build", "edgepack", "onnx", "call", ""),
+    Method("edgepack build --target", "edgepack", "onnx", "call", ""),
 )
+BUILDS = ("edgepack build", "edgepack build --target")
 BUILD_CALLS = (
     "convert onnx",
     "convert tflite",
@@ -104,10 +106,11 @@ CONFIGURATIONS = (
     "onnxruntime dynamic: quantize_dynamic, unsigned weights",
     "ai-edge-quantizer: recipe.static_wi8_ai8 with its own calibration, recipe.dynamic_wi8_afp32",
     "NNCF 3.4.0: nncf.quantize; preset mixed where activations are smooth, model type transformer for one",
-    "NNCF accuracy control: max_drop 0.01 on the validation samples, layers ranked by their outputs",
+    "NNCF accuracy control: max_drop 0.01 on the validation samples, layers ranked by its own subset of them",
     "Olive 0.13.0: a workflow of OnnxStaticQuantization, per channel, activations as above, accuracy before and after",
     "edgepack PRECISION: `edgepack build` of the same float file, that precision alone; mixed with max_drop 0.01 there",
     "edgepack build: of the source, for a whole profile: both formats in w8a8, w8d, fp16 and fp32",
+    "edgepack build --target: the same, every variant measured on a loopback board (this machine) before one is selected",
 )
 
 
@@ -130,13 +133,25 @@ def command(method: Method, model: Model, folder: Path) -> list[str]:
             how = method.name.removeprefix("nncf ")
             return script("run_nncf.py", how, model.flavour, start, *samples, str(folder / method.output))
         case "olive":
-            activations = "uint8" if onnxruntime_activations() == "U8S8" else "int8"
+            activations = "uint8" if onnxruntime_activations() == "U8S8" else "static"
             return script("run_olive.py", activations, start, *samples, str(folder))
         case "edgepack":
-            source = model.source() if method.name == "edgepack build" else start
+            source = model.source() if method.name in BUILDS else start
+            measured = ["--target", board(model), "--allow-unsigned"] if method.name.endswith("--target") else []
             profile = folder / "here.toml"
             profile.write_text(profile_text(method))
-            build = ["-m", "edgepack", "build", source, "-p", str(profile), "-o", str(folder / "out"), "--json"]
+            build = [
+                "-m",
+                "edgepack",
+                "build",
+                *measured,
+                source,
+                "-p",
+                str(profile),
+                "-o",
+                str(folder / "out"),
+                "--json",
+            ]
             return [
                 *build,
                 "--calibration",
@@ -152,6 +167,11 @@ def command(method: Method, model: Model, folder: Path) -> list[str]:
             return script("run_raw.py", method.name, model.name, str(folder))
 
 
+def board(model: Model) -> str:
+    """The loopback board that measures a model: this machine, measured as any other."""
+    return f"here-{model.name.replace('_', '-')}"
+
+
 def python(method: Method) -> Path:
     return {"nncf": NNCF, "olive": OLIVE}.get(method.who, PYTHON)
 
@@ -160,7 +180,7 @@ def profile_text(method: Method) -> str:
     """This machine as a profile: its instruction set said, one format and precision or all that a profile has by default."""
     lines = ['schema = "edgepack.profile/1"', 'title = "this machine"', 'extends = "linux-x86_64"', "[device]"]
     lines.append('isa = ["sse4.2", "avx2", "avx512_vnni"]' if has_vnni() else 'isa = ["sse4.2"]')
-    if method.name == "edgepack build":
+    if method.name in BUILDS:
         return "\n".join([*lines, ""])
     _, precision, format = method.name.split()
     runtime = 'onnxruntime = ">=1.19,<2"' if format == "onnx" else 'litert = ">=2.1,<3"'

@@ -1,8 +1,8 @@
 """NNCF in an environment of its own: run_nncf.py default|accuracy FLAVOUR FLOAT.onnx CALIBRATION.npz VALIDATION.npz OUT.onnx
 
 As its documentation and its ONNX examples say: `nncf.quantize` with the model type `transformer` for one, the `mixed` preset
-where activations are not ReLU; `quantize_with_accuracy_control` with a validation function that gives outputs too, from which
-layers are ranked.
+where activations are not ReLU; `quantize_with_accuracy_control` with a validation function that gives the metric and each
+sample's own, from which it ranks layers (it cannot rank ONNX layers by outputs).
 """
 
 import sys
@@ -29,11 +29,8 @@ def main() -> None:
 
     def judge(candidate, items):
         session = onnxruntime.InferenceSession(candidate.SerializeToString(), providers=["CPUExecutionProvider"])
-        answers, right = [], []
-        for x, y in items:
-            answers.append(session.run(None, {name: x[None]}))
-            right.append(answers[-1][0].argmax() == y)
-        return float(np.mean(right)), answers
+        right = [float(session.run(None, {name: x[None]})[0].argmax() == y) for x, y in items]
+        return float(np.mean(right)), right
 
     labelled = np.load(validation)
     held = nncf.Dataset(list(zip(labelled["x"], labelled["y"], strict=True)), lambda item: {name: item[0][None]})

@@ -112,7 +112,7 @@ def picture(every: Sequence[Compared], out: Path) -> None:
     )
     for axis, compared in zip(axes.flat, every, strict=False):
         floats = {row.format: row for row in compared.rows if row.kind == "float"}
-        for row in (row for row in compared.rows if row.kind == "int8"):
+        for row in (row for row in compared.rows if row.kind in ("static", "dynamic")):
             marker = "o" if row.format == "onnx" else "^"
             axis.scatter(
                 row.size / floats[row.format].size,

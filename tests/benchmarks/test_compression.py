@@ -21,7 +21,7 @@ from compressing.judging import Row  # noqa: E402
 
 def row(title: str, who: str, right: np.ndarray, size: int, format: str = "onnx", sqnr_db: float = 20.0) -> Row:
     cost = Cost(1.0, 1.0, 100.0)
-    return Row(title, title, who, format, "int8", right, 0.0, 0.0, 1.0, sqnr_db, size, None, cost, 0.5)
+    return Row(title, title, who, format, "static", right, 0.0, 0.0, 1.0, sqnr_db, size, None, cost, 0.5)
 
 
 def answers(right: int, of: int = 400) -> np.ndarray:
