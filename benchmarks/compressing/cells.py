@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 from accounting import Cost, account
 
 from compressing import environments, methods, models
@@ -79,22 +78,9 @@ class Cell:
         return self.folder / chosen.path if chosen else None
 
 
-def data_folder(model: Model) -> Path:
-    """calibration.npz, validation.npz and evaluation.npz of a model, written once."""
-    place = CACHE / "data" / f"{model.name}-{digest_of_code(HERE / 'sets.py')[:12]}"
-    if not (place / "evaluation.npz").exists():
-        data = model.data()
-        place.mkdir(parents=True, exist_ok=True)
-        for name in ("calibration", "validation", "evaluation"):
-            labelled = getattr(data, name)
-            np.savez(place / f"{name}.npz", x=labelled.x, y=labelled.y)
-        (place / "note.txt").write_text(data.note)
-    return place
-
-
 def cell(model: Model, method: Method, again: bool, done: dict[str, Cell]) -> Cell:
     """Run the method unless its result is kept. done: this model's cells so far. again: forget a kept result."""
-    data, starts = data_folder(model), [done[name] for name in method.starts_from]
+    data, starts = models.data_folder(model), [done[name] for name in method.starts_from]
     if failed := next((start for start in starts if start.failed), None):
         return Cell(model.name, method.name, CACHE, Cost(0, 0, 0), 0, failed=f"no float file: {failed.failed}")
     folder = CACHE / "cells" / f"{model.name}.{method.name.replace(' ', '-')}.{_key(model, method, data, starts)[:16]}"
@@ -164,7 +150,8 @@ def _board(name: str, profile: Path) -> Iterator[None]:
 
 def _train(model: Model, folder: Path) -> None:
     """The weights first, in a process of their own: training is no part of any method."""
-    if models.weights_file(model.name).exists() or model.name in ("resnet20", "efficientnet_lite0"):
+    weights = models.weights_file(model)
+    if weights is None or weights.exists():
         return
     print(f"  {model.name}: train …", end=" ", flush=True, file=sys.stderr)
     code = f"from compressing.models import module; module({model.name!r})"
@@ -226,18 +213,18 @@ def _key(model: Model, method: Method, data: Path, starts: list[Cell]) -> str:
             code += edgepack_code()
         case _:
             code += [HERE / "run_raw.py", BENCHMARKS / "stages.py"]
-    if not starts:
-        code += [HERE / "nets.py", HERE / "sets.py"]
     inputs = [data / "calibration.npz", data / "validation.npz", *(start.file for start in starts)]
     versions = environments.versions(method.who) or [(name, metadata.version(name)) for name in _LIBRARIES]
     settings = methods.profile_text(method) if method.who == "edgepack" else ""
+    weights = None if starts else models.weights_file(model)
     facts = [
         model.name,
         model.framework,
         model.flavour,
         method.name,
         settings,
-        _digest_of_files(*code),
+        weights.name if weights else "",
+        digest_of_code(*code),
         _digest_of_files(*inputs),
         versions,
     ]

@@ -7,26 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
-from compressing import cells, judging, measuring, methods
+from compressing import cells, judging, measuring, methods, models
 from compressing.cells import Cell, Variant
 from compressing.judging import Bar, Row
 from compressing.methods import METHODS
 from compressing.models import Model
 
+BUILT = {"w8a8": "static build", "mixed": "static build", "w8d": "dynamic build"}
 SLOWER = 1.02
 """A variant that was measured slower than its float parent by less than this is as fast: medians move by that much."""
 
 
 @dataclass(frozen=True)
 class File:
-    """One model file to ask. parent: the method whose float file it is compared with"""
+    """One model file to ask."""
 
     method: str
     title: str
     kind: str
     format: str
     path: Path
-    remark: str = ""
+    shown: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Compared:
 
 def compare(model: Model, names: list[str], again: set[str], latency: bool, latency_again: bool) -> Compared:
     """Run what is not kept, ask every file, judge."""
-    data = cells.data_folder(model)
+    data = models.data_folder(model)
     done: dict[str, Cell] = {}
     for name in names:
         method = METHODS[name]
@@ -62,18 +63,17 @@ def compare(model: Model, names: list[str], again: set[str], latency: bool, late
 def _files(cell: Cell) -> list[File]:
     method = METHODS[cell.method]
     if cell.method in methods.BUILDS:
-        kept = [variant for variant in cell.variants if variant.path]
-        measured = cell.method.endswith("--target")
-        return [_kept(cell, variant) for variant in kept if measured or variant.status == "selected"]
+        return [_kept(cell, variant) for variant in cell.variants if variant.path]
     if cell.file is None or method.kind == "call":
         return []
     return [File(method.name, methods.title(method.name), method.kind, method.format, cell.file)]
 
 
 def _kept(cell: Cell, variant: Variant) -> File:
-    selected = variant.status == "selected"
+    selected, measured = variant.status == "selected", cell.method.endswith("--target")
     title = f"{cell.method.removeprefix('edgepack ')} {'selects' if selected else 'keeps'} {variant.precision}"
-    return File(cell.method, title, "built", variant.format, cell.folder / variant.path, variant.precision)
+    kind = BUILT.get(variant.precision, "float build")
+    return File(cell.method, title, kind, variant.format, cell.folder / variant.path, selected or measured)
 
 
 def _row(file: File, files: list[File], done: dict[str, Cell], answered: dict, timed: dict, labels: np.ndarray) -> Row:
@@ -97,7 +97,7 @@ def _row(file: File, files: list[File], done: dict[str, Cell], answered: dict, t
         milliseconds=timed.get(file.path),
         cost=cell.cost,
         imports=cell.imports,
-        remark=file.remark,
+        shown=file.shown,
     )
 
 
@@ -137,10 +137,10 @@ def _bars(model: Model, rows: list[Row], done: dict[str, Cell]) -> list[Bar]:
 def _none_slower(rows: list[Row]) -> Bar:
     """No variant that a build kept is slower than its float parent."""
     floats = {row.format: row.milliseconds for row in rows if row.kind == "float"}
-    built = [row for row in rows if row.method == "edgepack build --target" and row.remark != "fp32"]
+    built = [row for row in rows if row.method == "edgepack build --target" and not row.title.endswith("fp32")]
     claim = "build --target keeps no variant that is slower than its float parent"
     if not built or any(row.milliseconds is None for row in built) or None in floats.values():
         return Bar(claim, None, "not measured")
-    ratios = {f"{row.remark} {row.format}": row.milliseconds / floats[row.format] for row in built}
+    ratios = {f"{row.title.split()[-1]} {row.format}": row.milliseconds / floats[row.format] for row in built}
     found = ", ".join(f"{name} {ratio:.2f} ×" for name, ratio in ratios.items())
     return Bar(claim, all(ratio <= SLOWER for ratio in ratios.values()), found)

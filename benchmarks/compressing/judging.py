@@ -20,6 +20,8 @@ class Row:
     right: which evaluation samples it answers as their labels say; drop: score of its float parent minus its own, with the
     half-width of the paired difference's 95 % interval; agreement: same top-1 as the parent; sqnr_db: of its outputs against
     the parent's; milliseconds: None where it was not measured; cost and imports (seconds): of the process that made it
+    kind: of the method's, or `static build`, `dynamic build`, `float build` for what `edgepack build` packed
+    shown: False where another row of the table is about the same file
     """
 
     method: str
@@ -36,7 +38,7 @@ class Row:
     milliseconds: float | None
     cost: Cost
     imports: float
-    remark: str = ""
+    shown: bool = True
 
     @property
     def score(self) -> float:
@@ -74,7 +76,11 @@ def int8_bars(rows: list[Row]) -> list[Bar]:
     for format, kind in product(("onnx", "tflite"), ("static", "dynamic")):
         alike = [row for row in rows if (row.format, row.kind) == (format, kind)]
         peers = [row for row in alike if row.who != "edgepack"]
-        ours = [row for row in alike if row.who == "edgepack"]
+        ours = [
+            row
+            for row in rows
+            if row.who == "edgepack" and (row.format, row.kind) in ((format, kind), (format, f"{kind} build"))
+        ]
         if peers and ours:
             bars.append(_int8_bar(f"{kind} int8 {format}", peers, ours))
     return bars
@@ -84,7 +90,9 @@ def _int8_bar(what: str, peers: list[Row], ours: list[Row]) -> Bar:
     top = max(peers, key=lambda row: row.score)
     best = min((row for row in peers if _reaches(row, top)), key=lambda row: (row.size, -row.score))
     reaching = [row for row in ours if row.size <= best.size and _reaches(row, best)]
-    shown = max(reaching or ours, key=lambda row: (_reaches(row, best), row.score, row.sqnr_db))
+    shown = max(
+        reaching or ours, key=lambda row: (_reaches(row, best), not row.kind.endswith("build"), row.score, row.sqnr_db)
+    )
     difference, noise = paired(shown.right, best.right)
     verdict = "tie" if abs(difference) <= noise else "better" if difference > 0 else "worse"
     points = f"{100 * difference:+.1f} ± {100 * noise:.1f} points ({verdict})"

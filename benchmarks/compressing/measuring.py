@@ -60,7 +60,7 @@ def _ask(arguments: list[str], log: Path) -> int:
 
 def _kept(what: str, file: Path, evaluation: Path, suffix: str) -> Path:
     hasher = hashlib.sha256(file.read_bytes())
-    hasher.update(str(evaluation.parent.name).encode())
+    hasher.update(evaluation.with_suffix(".digest").read_bytes())
     place = CACHE / what
     place.mkdir(parents=True, exist_ok=True)
     return place / f"{hasher.hexdigest()[:24]}{suffix}"

@@ -5,12 +5,15 @@ Torch models are callables of benchmarks/subjects.py; those that the benchmark t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from compressing import sets
 from compressing.places import CACHE, HERE, PACKAGES, assets, digest_of_code
@@ -102,7 +105,8 @@ def _trained(name: str) -> nn.Module:
 
     from compressing.nets import RECIPES, train
 
-    weights = weights_file(name)
+    weights = weights_file(model(name))
+    assert weights is not None, f"{name} comes trained"
     if not weights.exists():
         made = train(name, model(name).data().training)
         weights.parent.mkdir(parents=True, exist_ok=True)
@@ -115,9 +119,29 @@ def _trained(name: str) -> nn.Module:
     return made.eval()
 
 
-def weights_file(name: str) -> Path:
-    """Where a trained net's weights lie; another file as soon as the nets or their data are others."""
-    return CACHE / "weights" / f"{name}-{digest_of_code(HERE / 'nets.py', HERE / 'sets.py')[:12]}.pt"
+def weights_file(model: Model) -> Path | None:
+    """Where a trained net's weights lie, None for one that comes trained; another as soon as nets or data are others."""
+    if model.framework != "torch" or model.name in ("resnet20", "efficientnet_lite0"):
+        return None
+    training = (data_folder(model) / "training.digest").read_text()
+    return CACHE / "weights" / f"{model.name}-{digest_of_code(HERE / 'nets.py')[:8]}-{training[:8]}.pt"
+
+
+def data_folder(model: Model) -> Path:
+    """calibration.npz, validation.npz and evaluation.npz of a model, written once, with a digest of each and of training."""
+    place = CACHE / "data" / f"{model.name}-{digest_of_code(HERE / 'sets.py')[:12]}"
+    if not (place / "note.txt").exists():
+        data = model.data()
+        place.mkdir(parents=True, exist_ok=True)
+        for name in ("training", "calibration", "validation", "evaluation"):
+            labelled = getattr(data, name)
+            if name != "training":
+                np.savez(place / f"{name}.npz", x=labelled.x, y=labelled.y)
+            hasher = hashlib.sha256(labelled.x.tobytes())
+            hasher.update(labelled.y.tobytes())
+            (place / f"{name}.digest").write_text(hasher.hexdigest())
+        (place / "note.txt").write_text(data.note)
+    return place
 
 
 def keyword_spotting() -> Path:

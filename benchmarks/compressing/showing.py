@@ -35,7 +35,7 @@ def table(compared: Compared) -> str:
     floats = {row.format: row for row in compared.rows if row.kind == "float"}
     lines = [f"\n{compared.model.title}: {compared.note}"]
     lines.append(HEADER)
-    lines += [_line(row, floats[row.format]) for row in compared.rows]
+    lines += [_line(row, floats[row.format]) for row in compared.rows if row.shown]
     lines += [f"{title:34} no file: {why}" for title, why in compared.failed]
     lines += [f"  {_verdict(bar)}  {bar.claim}: {bar.found}" for bar in compared.bars]
     return "\n".join(lines)
