@@ -61,9 +61,11 @@ def _match_version(version: str) -> re.Match[str]:
     return match
 
 
-def variant_id(name: str, profile: str, precision: Precision, sparsity: float, format: FileFormat) -> VariantId:
+def variant_id(
+    name: str, profile: str, precision: Precision, sparsity: float, format: FileFormat, *, qat: bool = False
+) -> VariantId:
     pruned = f"-s{round(sparsity * 100):02d}" if sparsity else ""
-    return VariantId(f"{name}.{profile}.{precision}{pruned}.{format}")
+    return VariantId(f"{name}.{profile}.{precision}{pruned}{'-qat' if qat else ''}.{format}")
 
 
 def suggest_name(name: str) -> str:

@@ -58,10 +58,14 @@ class RuntimeRange(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Compress(Struct, frozen=True, forbid_unknown_fields=True):
-    """precisions: what is tried, in each format; sparsities: shares of channels to prune, above 0 with training data only"""
+    """precisions: what is tried, in each format; sparsities: shares of channels to prune, above 0 with training data only
+
+    multiple: layers keep channels in multiples of this, which the kernels of the device compute at a time
+    """
 
     precisions: tuple[Precision, ...] = ("w8a8", "w8d", "fp16", "fp32")
     sparsities: tuple[float, ...] = (0.0,)
+    multiple: int = 8
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,6 +181,8 @@ def _check(name: str, profile: Profile) -> None:
     for key, limit in msgspec.structs.asdict(profile.budget).items():
         if limit is not None and limit < 0:
             raise InputError(f"{name}.toml: budget.{key}: {limit} is negative", advice="leave the key out for no limit")
+    if profile.compress.multiple < 1:
+        raise InputError(f"{name}.toml: compress.multiple: {profile.compress.multiple}", expected="at least 1")
     for sparsity in profile.compress.sparsities:
         if not 0 <= sparsity < 1:
             raise InputError(

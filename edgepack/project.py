@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct, field
 
 from edgepack.model import Preprocessing, TensorSpec
+from edgepack.recipe import Choice, Method, Rate, Several
+
+Log = Literal["tensorboard", "wandb", "mlflow"]
+Pattern = Literal["channels", "unstructured", "2:4"]
 
 
 class ModelSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,12 +43,38 @@ class BuildSection(Struct, frozen=True, forbid_unknown_fields=True):
     """profiles: what to build for where no `-p` says so
 
     epochs: of recovery after pruning; learning_rate: of the same; seed: of every random choice
+    qat: whether each static precision is also built from a module that was trained for it (variants ending in `-qat`),
+    with training data only; off, because it trains once more a sparsity
+    log: where training is followed: tensorboard, wandb, mlflow
     """
 
     profiles: tuple[str, ...] = ()
-    epochs: int = 20
-    learning_rate: float = 2e-3
+    epochs: Several = 20
+    learning_rate: Rate = 2e-3
     seed: int = 0
+    qat: bool = False
+    log: tuple[Log, ...] = ()
+
+
+class PruneSection(Choice, frozen=True, forbid_unknown_fields=True):
+    """pattern: whole `channels`; of `unstructured` and `2:4` zeros edgepack says why it does not make them
+
+    importance: of a channel: the L2 `magnitude` of its weights, `taylor` (what the loss would change by without it, from
+    gradients on the training data), or `norm-scale` (its batch norm's scale)
+    scope: whether each `layer` loses the share, or the model as a whole (`global`), the least important layers most
+    """
+
+    pattern: Pattern = "channels"
+
+
+class QatSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of training for quantization, which `[build] qat` asks for; all else of it is as `[recover]` says.
+
+    epochs: passes over the training data; learning_rate: the schedule's peak
+    """
+
+    epochs: Several = 5
+    learning_rate: Rate = 2e-4
 
 
 class Project(Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,3 +88,6 @@ class Project(Struct, frozen=True, forbid_unknown_fields=True):
     model: ModelSection = field(default_factory=ModelSection)
     data: DataSection = field(default_factory=DataSection)
     build: BuildSection = field(default_factory=BuildSection)
+    prune: PruneSection = field(default_factory=PruneSection)
+    recover: Method = field(default_factory=Method)
+    qat: QatSection = field(default_factory=QatSection)

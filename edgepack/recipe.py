@@ -2,28 +2,93 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 from edgepack.names import FileFormat, Precision
 
+Importance = Literal["magnitude", "taylor", "norm-scale"]
+Scope = Literal["layer", "global"]
+Optimizer = Literal["adamw", "adam", "sgd", "adagrad"]
+Schedule = Literal["cosine", "linear", "step", "one-cycle", "constant"]
+Initialization = Literal["he", "xavier"]
+Part = Annotated[float, Meta(ge=0, lt=1)]
+Whole = Annotated[float, Meta(ge=0, le=1)]
+Amount = Annotated[float, Meta(ge=0)]
+Rate = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=0)]
+Several = Annotated[int, Meta(ge=1)]
 
-class Prune(Struct, frozen=True, tag="prune"):
-    """Remove whole channels. sparsity: share of channels removed in each prunable layer, 0..1, rounded to `multiple`."""
+
+class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the channels that go are chosen.
+
+    importance: of a channel: the L2 `magnitude` of its weights, `taylor` (what the loss would change by without it, from
+    gradients on the training data), or `norm-scale` (its batch norm's scale)
+    scope: whether each `layer` loses the share, or the model as a whole (`global`), the least important layers most
+    """
+
+    importance: Importance = "magnitude"
+    scope: Scope = "layer"
+
+
+class Prune(Choice, frozen=True, kw_only=False, forbid_unknown_fields=False, tag="prune"):
+    """Remove whole channels. sparsity: the share removed, 0..1, of each prunable layer or of all, rounded to `multiple`."""
 
     sparsity: float
     multiple: int = 8
 
 
-class Recover(Struct, frozen=True, tag="recover"):
-    """Train after pruning, with distillation from the source.
+class Method(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a module is trained, after pruning and for quantization alike.
 
-    epochs: passes over the training data; learning_rate: peak of a cosine schedule (AdamW); distil: weight of the
-    teacher's soft targets against the labels, 0..1; seed: of every random choice
+    optimizer: adamw, adam, sgd (Nesterov momentum 0.9), adagrad
+    schedule: of the learning rate: cosine, linear, step (a tenth after each third), one-cycle, constant; all but one-cycle
+    warm up over 20 batches
+    weight_decay: of the optimizer; dropout: share of the last layer's inputs that is dropped while training
+    distil: weight of the source's answers against the labels, 0..1; features: weight of the likeness of its inner layers,
+    added to that; feature_layers: which layers are compared, empty for four of them, evenly spread
+    replaced: layers (names, `*` matches) whose weights are drawn anew before training; initialization: how they are drawn
+    patience: epochs without a better loss on held-out samples before training stops, 0 never stops early
+    holdout: share of the training samples held out where `patience` is set
+    norm_batches: batches on which batch norms are estimated again after training, 0 leaves their running averages
     """
 
-    epochs: int = 20
-    learning_rate: float = 2e-3
-    distil: float = 0.5
+    optimizer: Optimizer = "adamw"
+    schedule: Schedule = "cosine"
+    weight_decay: Amount = 1e-4
+    dropout: Part = 0.0
+    distil: Whole = 0.5
+    features: Amount = 0.0
+    feature_layers: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    initialization: Initialization = "he"
+    patience: Count = 0
+    holdout: Part = 0.1
+    norm_batches: Count = 0
+
+
+class Recover(Method, frozen=True, kw_only=False, forbid_unknown_fields=False, tag="recover"):
+    """Train after pruning, with distillation from the source.
+
+    epochs: passes over the training data; learning_rate: the schedule's peak; seed: of every random choice
+    """
+
+    epochs: Several = 20
+    learning_rate: Rate = 2e-3
+    seed: int = 0
+
+
+class Rehearse(Method, frozen=True, kw_only=False, forbid_unknown_fields=False, tag="rehearse"):
+    """Train with weights and activations rounded as `Quantize` will round them (quantization-aware training).
+
+    precision: that is rehearsed; epochs, learning_rate, seed: as of `Recover`
+    """
+
+    precision: Precision = "w8a8"
+    epochs: Several = 5
+    learning_rate: Rate = 2e-4
     seed: int = 0
 
 
@@ -38,7 +103,8 @@ class Quantize(Struct, frozen=True, tag="quantize"):
     precision: Precision
 
 
-Step = Prune | Recover | Convert | Quantize
+Training = Recover | Rehearse
+Step = Prune | Recover | Rehearse | Convert | Quantize
 Recipe = tuple[Step, ...]
 
 
@@ -53,6 +119,10 @@ def sparsity_of(recipe: Recipe) -> float:
     return next((step.sparsity for step in recipe if isinstance(step, Prune)), 0.0)
 
 
+def is_rehearsed(recipe: Recipe) -> bool:
+    return any(isinstance(step, Rehearse) for step in recipe)
+
+
 def format_of(recipe: Recipe) -> FileFormat:
     return next(step.format for step in recipe if isinstance(step, Convert))
 
@@ -63,3 +133,8 @@ def float_parent(recipe: Recipe) -> Recipe | None:
     if isinstance(last, Quantize):
         return tuple(before)
     return (last,) if before else None
+
+
+def before_conversion(recipe: Recipe) -> Recipe:
+    """The steps that make the module, which several files share."""
+    return tuple(step for step in recipe if isinstance(step, Prune | Recover | Rehearse))

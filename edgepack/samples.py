@@ -51,9 +51,9 @@ class Samples:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Batches to train on. `batches()` starts a new epoch: each batch is (inputs, labels or None)."""
+    """Batches to train on. `batches(epoch)` gives those of an epoch, counted from 0: each is (inputs, labels or None)."""
 
-    batches: Callable[[], Iterator[tuple[Arrays, Array | None]]]
+    batches: Callable[[int], Iterator[tuple[Arrays, Array | None]]]
     digest: Digest
 
 

@@ -14,7 +14,7 @@ from edgepack.errors import InputError
 from edgepack.manifest import LockRecord, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord, decode
 from edgepack.model import Preprocessing, Signature, TensorSpec
 from edgepack.profile import Budget, RuntimeRange
-from edgepack.recipe import Convert, Prune, Quantize, Recover
+from edgepack.recipe import Convert, Prune, Quantize, Recover, Rehearse
 from edgepack.variant import Parity
 
 SCHEMA_FILE = Path(__file__).parent.parent / "docs/schema/manifest-1.json"
@@ -26,7 +26,8 @@ PRECISIONS = st.sampled_from(["fp32", "fp16", "w8", "w8d", "w8a8", "w8a16", "w4"
 TENSORS = st.builds(TensorSpec, TEXT, st.lists(st.none() | st.integers(1, 99), max_size=4).map(tuple), layout=TEXT)
 STEPS = (
     st.builds(Prune, NUMBERS)
-    | st.builds(Recover, st.integers(0, 9))
+    | st.builds(Recover, st.integers(1, 9))
+    | st.builds(Rehearse, PRECISIONS)
     | st.builds(Convert, st.sampled_from(["onnx", "tflite"]))
     | st.builds(Quantize, PRECISIONS)
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from edgepack.cli.targets import Inventory
 from edgepack.cli.trusting import Downgrade, Expires, For, SignKey, seal
 
 if TYPE_CHECKING:
-    from edgepack.pipeline import Request, Result, Weigh
+    from edgepack.pipeline import HostTime, Request, Result, Weigh
     from edgepack.ports import Progress
     from edgepack.variant import Judged
 
@@ -125,6 +126,8 @@ def build(
     wanted = pipeline.request(exchange.source_of(source, talk), profile or (), flags)
     boards = scales(target, inventory, wanted, allow_unsigned, talk)
     results = pipeline.build(wanted, out, talk, sealing.put_on if sealing else pipeline.bare, boards)
+    if not pipeline.leads():
+        return
     if json:
         print_json({"bundles": [bundle_document(result) for result in results]})
         return
@@ -212,11 +215,11 @@ def bundle_document(result: Result) -> dict[str, Any]:
         "profile": result.plan.profile.name,
         "default": result.default,
         "baseline": {"score": result.baseline, "size_bytes": result.source_bytes},
-        "variants": [_variant_document(judged) for judged in result.judged],
+        "variants": [_variant_document(judged, result.host_times) for judged in result.judged],
     }
 
 
-def _variant_document(judged: Judged) -> dict[str, Any]:
+def _variant_document(judged: Judged, times: Sequence[HostTime] = ()) -> dict[str, Any]:
     from edgepack.variant import Built
 
     variant = judged.built
@@ -237,6 +240,9 @@ def _variant_document(judged: Judged) -> dict[str, Any]:
         "measured": built.measured if built else (),
         "parameters": built.parameters if built else None,
         "macs": built.macs if built else None,
+        "host": next(
+            ({"ms": t.milliseconds, "ratio": t.ratio, "to": t.whole} for t in times if t.id == variant.id), None
+        ),
         "status": judged.status,
         "reason": judged.reason,
     }

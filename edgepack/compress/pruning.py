@@ -12,11 +12,12 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from edgepack.compress import modules
+from edgepack.compress import importance, modules
+from edgepack.compress.importance import Gradients
 from edgepack.errors import InexpressibleError
 from edgepack.recipe import Prune
 from edgepack.runtimes import foreign
-from edgepack.samples import Arrays
+from edgepack.samples import Arrays, TrainingData
 
 _MATCHES = 1e-4
 """Of the outputs' range: how far a pruned module may be from the original with zeroed channels."""
@@ -29,6 +30,7 @@ class Pruned:
     macs: multiply-accumulate operations of one sample
     milliseconds: of the example in torch on one thread of this machine, see `modules.measure`
     kept: layers whose channels (and those of layers added to them) could not go without changing what the module computes
+    unranked: layers that kept their channels because the importance says nothing of them
     """
 
     module: Any
@@ -39,6 +41,7 @@ class Pruned:
     milliseconds_before: float
     milliseconds_after: float
     kept: tuple[str, ...] = ()
+    unranked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = (
@@ -46,30 +49,26 @@ class Pruned:
             f"MACs {self.macs_before:,} → {self.macs_after:,}, "
             f"{self.milliseconds_before:.2f} → {self.milliseconds_after:.2f} ms in torch on this host"
         )
-        return f"{text}; not narrowed: {', '.join(self.kept)} and what is added to them" if self.kept else text
+        text += f"; not narrowed: {', '.join(self.kept)} and what is added to them" if self.kept else ""
+        return f"{text}; without a score, so whole: {', '.join(self.unranked)}" if self.unranked else text
 
 
-def kept_channels(channels: int, sparsity: float, multiple: int) -> int:
-    """How many of a layer's channels stay: (1 − sparsity) of them to the nearest multiple, at least one multiple, at most all."""
-    wanted = channels * (1 - sparsity)
-    return min(channels, max(multiple, int(wanted / multiple + 0.5) * multiple))
+def prune(module: Any, example: Arrays, step: Prune, training: TrainingData | None = None) -> Pruned:
+    """A copy of `module` without the share `step.sparsity` of its layers' channels, but the last's; the source is untouched.
 
-
-def prune(module: Any, example: Arrays, step: Prune) -> Pruned:
-    """A copy of `module` without the share `step.sparsity` of the channels of each layer but the last; the source is untouched.
-
-    example: one batch of the module's inputs, with which it is traced, checked, counted and timed
-    Least important are the channels with the smallest group L2 norm. Raises InexpressibleError where nothing can be removed,
-    for recurrent layers, and where the narrower module would not compute what it must.
+    example: one batch of the module's inputs, with which it is traced, checked, counted and timed; training: labelled, needed
+    by the importance `taylor`. Raises InexpressibleError where nothing can be removed, for recurrent layers, and where the
+    narrower module would not compute what it must; InputError for `taylor` without labels.
     """
     _refuse_recurrent(module)
     inputs = modules.tensors(example)
     kept: tuple[str, ...] = ()
     with modules.one_thread():
-        attempt = _attempt(module, inputs, step)
+        slopes = importance.gradients(module, training, step.importance)
+        attempt = _attempt(module, inputs, step, slopes)
         if not attempt.matches:
-            kept = tuple(root for root in attempt.roots if not _attempt(module, inputs, step, (root,)).matches)
-            attempt = _attempt(module, inputs, step, tuple(root for root in attempt.roots if root not in kept))
+            kept = tuple(root for root in attempt.roots if not _attempt(module, inputs, step, slopes, (root,)).matches)
+            attempt = _attempt(module, inputs, step, slopes, tuple(root for root in attempt.roots if root not in kept))
     _check(attempt, module, step, kept)
     before, after = modules.count(module, example), modules.count(attempt.module, example)
     return Pruned(
@@ -81,13 +80,14 @@ def prune(module: Any, example: Arrays, step: Prune) -> Pruned:
         milliseconds_before=modules.measure(module, example).milliseconds,
         milliseconds_after=modules.measure(attempt.module, example).milliseconds,
         kept=kept,
+        unranked=attempt.unranked,
     )
 
 
 @dataclass(frozen=True)
 class _Attempt:
     """roots: the first layer of each group of channels that was tried; narrowed: whether any lost channels; matches: the
-    module runs, and computes what it must; reason: why not
+    module runs, and computes what it must; reason: why not; unranked: roots whose channels have no score
     """
 
     module: Any
@@ -95,9 +95,12 @@ class _Attempt:
     narrowed: bool
     matches: bool
     reason: str = ""
+    unranked: tuple[str, ...] = ()
 
 
-def _attempt(module: Any, inputs: tuple[Any, ...], step: Prune, only: tuple[str, ...] | None = None) -> _Attempt:
+def _attempt(
+    module: Any, inputs: tuple[Any, ...], step: Prune, slopes: Gradients, only: tuple[str, ...] | None = None
+) -> _Attempt:
     narrow = copy.deepcopy(module).eval()
     twin = _Twin(module)
     names = {child: name for name, child in narrow.named_modules()}
@@ -105,12 +108,15 @@ def _attempt(module: Any, inputs: tuple[Any, ...], step: Prune, only: tuple[str,
         graph, found = _groups(narrow, inputs)
     chosen = [(root, handler) for root, handler in found if only is None or names[root] in only]
     roots = tuple(names[root] for root, _ in chosen)
-    narrowed = False
+    narrowed, unranked = False, ()
     try:
+        _attach(narrow, slopes)
         with foreign.converting("pruning: torch-pruning cannot rank the channels"):
-            orders = [_least_important(graph, root, handler) for root, handler in chosen]
-        for (root, handler), order in zip(chosen, orders, strict=True):
-            narrowed |= _narrow(graph, root, handler, order[: _removed(len(order), step)], twin, names)
+            scores = [_scores(graph, root, handler, step) for root, handler in chosen]
+        unranked = tuple(root for root, found in zip(roots, scores, strict=True) if not found)
+        narrow.zero_grad(set_to_none=True)
+        for (root, handler), gone in zip(chosen, importance.removals(scores, step), strict=True):
+            narrowed |= _narrow(graph, root, handler, gone, twin, names)
         with foreign.converting("pruning: the narrower module does not run"):
             actual = modules.answer(narrow, inputs)
     except InexpressibleError as error:
@@ -118,7 +124,8 @@ def _attempt(module: Any, inputs: tuple[Any, ...], step: Prune, only: tuple[str,
     expected = modules.answer(twin.module if twin.exact else module, inputs)
     matches = [output.shape for output in actual] == [output.shape for output in expected]
     matches = matches and (not twin.exact or modules.close(expected, actual, _MATCHES))
-    return _Attempt(narrow, roots, narrowed, matches, "" if matches else "the narrower module computes something else")
+    reason = "" if matches else "the narrower module computes something else"
+    return _Attempt(narrow, roots, narrowed, matches, reason, unranked)
 
 
 def _groups(narrow: Any, inputs: tuple[Any, ...]) -> tuple[Any, list[tuple[Any, Any]]]:
@@ -138,18 +145,16 @@ def _groups(narrow: Any, inputs: tuple[Any, ...]) -> tuple[Any, list[tuple[Any, 
     ]
 
 
-def _least_important(graph: Any, root: Any, handler: Any) -> list[int]:
-    """The channels of a group by rising L2 norm over all its layers; none where no layer of it has weights."""
-    import torch
-    import torch_pruning
+def _attach(module: Any, slopes: Gradients) -> None:
+    """The gradients to the parameters that they were taken of; zeros where the loss did not reach."""
+    if slopes:
+        for name, parameter in module.named_parameters():
+            parameter.grad = slopes[name].clone() if name in slopes else parameter.detach() * 0
 
+
+def _scores(graph: Any, root: Any, handler: Any, step: Prune) -> list[float]:
     everything = graph.get_pruning_group(root, handler, list(range(graph.get_out_channels(root))))
-    scores = torch_pruning.importance.GroupMagnitudeImportance(p=2)(everything)
-    return [] if scores is None else list(torch.argsort(scores, stable=True).tolist())
-
-
-def _removed(channels: int, step: Prune) -> int:
-    return channels - kept_channels(channels, step.sparsity, step.multiple) if channels else 0
+    return importance.scores(everything, step.importance)
 
 
 def _narrow(graph: Any, root: Any, handler: Any, channels: list[int], twin: _Twin, names: dict[Any, str]) -> bool:

@@ -1,141 +1,172 @@
-"""Train a pruned module back to what its source could do: AdamW, a cosine schedule, and the source as teacher."""
+"""Train a module back to what its source could do, with the source as teacher; from where an earlier run was stopped."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import math
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
-from edgepack.compress import modules
-from edgepack.compress.losses import Goal, loss_of
-from edgepack.errors import InputError
+from edgepack.compress import checkpoints, emulation, features, layers, modules, norms
+from edgepack.compress.checkpoints import Standing
+from edgepack.compress.crew import ALONE, Crew
+from edgepack.compress.tracking import Tracker
+from edgepack.compress.training import Course, Passed, Watching
 from edgepack.ports import Progress
-from edgepack.recipe import Recover
-from edgepack.samples import Array, Arrays, TrainingData
+from edgepack.recipe import Recover, Rehearse, Training
+from edgepack.samples import TrainingData
 
-_CLIP = 1.0
-_WARM_UP_BATCHES = 20
 _NOTES = 5
 _SMALL_MACS = 10_000_000
 
 
-def recover(module: Any, teacher: Any, training: TrainingData, step: Recover, progress: Progress) -> Any:
+def recover(
+    module: Any,
+    teacher: Any,
+    training: TrainingData,
+    step: Training,
+    progress: Progress,
+    *,
+    checkpoint: Path | None = None,
+    trackers: Sequence[Tracker] = (),
+    crew: Crew = ALONE,
+) -> Any:
     """A trained copy of `module`, in eval mode; `module` and `teacher` are untouched.
 
     Labels decide the goal: integers cross entropy, floats mean squared error, none the teacher's answers alone. `step.distil`
     weighs the teacher's answers (softened by a temperature of 2 for classes, Hinton et al. 2015) against the labels.
-    The last epoch is kept, where the schedule ends at a learning rate of zero. The same data and seed give the same weights;
-    for modules of more than 10 million MACs a sample, with the same number of torch's threads. Raises InputError for an empty
-    epoch, labels or inputs that do not fit, and a loss that is not finite.
+    A `Rehearse` rounds weights and activations while it trains; what comes back is a float module all the same.
+    checkpoint: a file that holds where training stands after each epoch, found there it goes on, to the same end
+    crew: the processes that train together, all of them calling this; only the leader's result counts
+    The same data and seed give the same weights; for modules of more than 10 million MACs a sample, with the same number of
+    torch's threads. Raises InputError for an empty epoch, labels or inputs that do not fit, a loss that is not finite, and
+    layers named that the module has not.
     """
     student, guide = copy.deepcopy(module), copy.deepcopy(teacher).eval()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_reproducible())
+        stack.enter_context(_threads(module, training))
+        if isinstance(step, Recover) and step.replaced:
+            _seed(step.seed, 0)
+            drawn = layers.draw_anew(student, step.replaced, step.initialization)
+            progress.note(f"drawn anew ({step.initialization}): {', '.join(drawn)}")
+        stack.enter_context(layers.dropping(student, step.dropout))
+        emulated = stack.enter_context(emulation.emulating(student, step)) if isinstance(step, Rehearse) else None
+        course = Course(student, guide, step, crew, _watching(stack, student, guide, step))
+        _resume(course, checkpoint, crew, progress)
+        _train(course, training, step, progress, checkpoint if crew.leads else None, trackers, emulated)
+        trained = course.finish()
+    if step.norm_batches and isinstance(step, Recover):
+        norms.estimate_again(trained, training, step.norm_batches)
+    return trained
+
+
+def _train(
+    course: Course,
+    training: TrainingData,
+    step: Training,
+    progress: Progress,
+    checkpoint: Path | None,
+    trackers: Sequence[Tracker],
+    emulated: emulation.Emulation | None,
+) -> None:
+    begun, first = time.monotonic(), course.epochs
     every = max(1, step.epochs // _NOTES)
-    with _reproducible(step.seed), _threads(module, training):
-        trainer = _Trainer(student, guide, step)
-        for epoch in progress.track(range(step.epochs), "recover by training", step.epochs):
-            loss = trainer.epoch(epoch, training)
-            if (epoch + 1) % every == 0 or epoch + 1 == step.epochs:
-                progress.note(f"epoch {epoch + 1}/{step.epochs}: loss {loss:.4f}")
-    return student.eval()
+    title = "recover by training" if isinstance(step, Recover) else f"rehearse {step.precision} by training"
+    for epoch in progress.track(range(first, step.epochs), title, step.epochs - first):
+        if course.is_over:
+            break
+        if emulated is not None:
+            emulated.settle(epoch / step.epochs)
+        _seed(step.seed, epoch + 1)
+        passed = course.epoch(training)
+        if checkpoint is not None:
+            checkpoints.save(checkpoint, course.standing())
+        for tracker in trackers:
+            tracker.log(epoch + 1, _values(passed, time.monotonic() - begun))
+        if (epoch + 1) % every == 0 or course.is_over:
+            each = (time.monotonic() - begun) / (epoch + 1 - first)
+            progress.note(_line(epoch + 1, step, passed, each, course.is_over))
 
 
-def learning_rate(peak: float, done: float, batches: int) -> float:
-    """Half a cosine from `peak` to zero over `done` in 0..1, after a linear warm-up over the first batches."""
-    return peak * min(1.0, (batches + 1) / _WARM_UP_BATCHES) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+def _values(passed: Passed, seconds: float) -> dict[str, float]:
+    held = {} if passed.held_out is None else {"held_out_loss": passed.held_out}
+    return {"loss": passed.loss, **held, "learning_rate": passed.rate, "seconds": seconds}
 
 
-class _Trainer:
-    """One student on its way: the optimizer, the batches seen so far and how many an epoch has."""
+def _line(done: int, step: Training, passed: Passed, each: float, over: bool) -> str:
+    held = "" if passed.held_out is None else f", held out {passed.held_out:.4f}"
+    text = f"epoch {done}/{step.epochs}: loss {passed.loss:.4f}{held}"
+    if not over:
+        return f"{text}, about {_duration(each * (step.epochs - done))} left"
+    return f"{text}: stopped early" if done < step.epochs else text
 
-    def __init__(self, student: Any, guide: Any, step: Recover) -> None:
-        import torch
 
-        self._student, self._guide, self._step = student, guide, step
-        for parameter in student.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
-        self._optimizer = torch.optim.AdamW(student.parameters(), lr=step.learning_rate, weight_decay=1e-4)
-        self._has_norms = any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in student.modules())
-        self._batches = 0
-        self._per_epoch = 0
-        self._goal: Goal | None = None
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
-    def epoch(self, number: int, training: TrainingData) -> float:
-        """The mean loss of one pass over the data."""
-        self._student.train()
-        total, seen = 0.0, 0
-        for inputs, labels in training.batches():
-            _check_batch(inputs, labels)
-            if self._has_norms and len(inputs[0]) == 1:
-                continue  # one sample has no variance for a batch norm to learn from
-            within = seen / self._per_epoch if self._per_epoch else 0.0
-            self._set_rate(
-                learning_rate(self._step.learning_rate, (number + within) / self._step.epochs, self._batches)
-            )
-            total += self._batch(inputs, labels, number)
-            seen += 1
-            self._batches += 1
-        if not seen:
-            raise InputError("the training data yields no batch of two samples or more in an epoch")
-        self._per_epoch = seen
-        return total / seen
 
-    def _batch(self, inputs: Arrays, labels: Array | None, number: int) -> float:
-        import torch
+def _watching(stack: contextlib.ExitStack, student: Any, guide: Any, step: Training) -> Watching | None:
+    if not step.features:
+        return None
+    names = layers.compared(student, guide, step.feature_layers)
+    return Watching(
+        names,
+        stack.enter_context(features.watching(student, names)),
+        stack.enter_context(features.watching(guide, names)),
+    )
 
-        given = modules.tensors(inputs)
-        soft = modules.answer(self._guide, given)
-        if self._goal is None:
-            self._goal = Goal.of(soft, labels)
-        answers = modules.outputs_of(self._student(*given))
-        loss = loss_of(self._goal, answers, soft, labels, self._step.distil)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise InputError(
-                f"training after pruning diverged in epoch {number + 1}: the loss is {value}",
-                advice="check the training data for extreme values, or lower the learning rate",
-            )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._student.parameters(), _CLIP)
-        self._optimizer.step()
-        return value
 
-    def _set_rate(self, rate: float) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+def _resume(course: Course, checkpoint: Path | None, crew: Crew, progress: Progress) -> None:
+    """Go on from the leader's checkpoint, in every process."""
+    with crew.together():
+        found = checkpoints.load(checkpoint) if checkpoint is not None and crew.leads else None
+    if not crew.is_alone:
+        said = crew.tell((found.to_bytes() if found else b"") if crew.leads else None)
+        found = Standing.from_bytes(said) if said else None
+    if found is not None:
+        course.resume(found)
+        progress.note(f"training goes on after epoch {found.epochs}, from {checkpoint}")
 
 
 def _threads(module: Any, training: TrainingData) -> AbstractContextManager[None]:
     """One thread for a small module: sums are then taken in the same order everywhere, and more threads would gain nothing."""
-    inputs, _ = next(training.batches(), ((), None))
+    inputs, _ = next(training.batches(0), ((), None))
     if not inputs or modules.count(module, tuple(array[:1] for array in inputs))[1] < _SMALL_MACS:
         return modules.one_thread()
     return nullcontext()
 
 
-def _check_batch(inputs: Arrays, labels: Array | None) -> None:
+def _seed(seed: int, epoch: int) -> None:
+    """Every generator that torch, a loader or an augmentation may draw from: an epoch does not depend on those before it."""
     import numpy as np
+    import torch
 
-    sizes = {len(array) for array in (*inputs, *(() if labels is None else (labels,)))}
-    if len(sizes) != 1:
-        raise InputError(f"a training batch has arrays of {sorted(sizes)} samples", expected="the same number in each")
-    for array in (*inputs, *(() if labels is None else (labels,))):
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise InputError("the training data holds NaN or infinity", advice="drop or repair those samples")
+    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    torch.manual_seed(mixed)
+    np.random.seed(mixed)  # users' own code draws from it
+    random.seed(mixed)
 
 
 @contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
-    """Every random choice from one seed, deterministic algorithms where torch has them; the caller's state is put back."""
+def _reproducible() -> Iterator[None]:
+    """Deterministic algorithms where torch has them; the caller's random states are put back."""
+    import numpy as np
     import torch
 
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    plain, arrays = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warned)
+            np.random.set_state(arrays)
+            random.setstate(plain)

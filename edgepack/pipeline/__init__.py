@@ -6,27 +6,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack import compress, select, store
 from edgepack import plan as plans
-from edgepack import select, store
 from edgepack.bundle import Bundle
 from edgepack.errors import GateError, InputError
+from edgepack.pipeline.host_time import HostTime, host_times
 from edgepack.pipeline.make import Made, Workshop, candidate
 from edgepack.pipeline.pack import pack
 from edgepack.pipeline.prepare import Inputs, Request, prepare
 from edgepack.pipeline.request import request
+from edgepack.pipeline.school import School
 from edgepack.pipeline.weighing import Weigh, weigh
 from edgepack.plan import Plan
-from edgepack.ports import Progress
+from edgepack.ports import Progress, Silent
 from edgepack.variant import Failed, Judged
 
-__all__ = ["Request", "Result", "Weigh", "build", "finish", "plan", "request"]
+__all__ = ["HostTime", "Request", "Result", "Weigh", "build", "finish", "leads", "plan", "request"]
 
 Seal = Callable[[Bundle], Bundle]
 
 
 @dataclass(frozen=True)
 class Result:
-    """One profile's bundle and how it came to be. baseline: the source's score, None where it was not scored."""
+    """One profile's bundle and how it came to be.
+
+    baseline: the source's score, None where it was not scored; host_times: what pruning saved, measured on this machine
+    """
 
     bundle: Bundle
     plan: Plan
@@ -34,6 +39,7 @@ class Result:
     source_bytes: int
     judged: tuple[Judged, ...]
     default: str
+    host_times: tuple[HostTime, ...] = ()
 
 
 def bare(bundle: Bundle) -> Bundle:
@@ -52,11 +58,26 @@ def build(
     """Build one bundle a profile into `out`, and keep it in the local store.
 
     seal: what signs it, where it is to be signed; scales: what has boards measure the variants before one is selected
+    Under torchrun every process calls this: the first builds, the others train with it and return nothing.
     Raises InputError where the source or the data is wrong or no variant could be made, GateError where none met the budget,
     and what `scales` raises.
     """
-    inputs = prepare(wanted, progress)
-    return tuple(_build(each, wanted, inputs, out, progress, seal, scales) for each in _plans(wanted, inputs))
+    with compress.gathered() as crew:
+        quietly = progress if crew.leads else Silent()
+        inputs = prepare(wanted, quietly)
+        school = School(inputs, quietly, wanted.project.name, wanted.project.build.log, crew)
+        if not crew.leads:
+            school.assist()
+            return ()
+        with school.in_session():
+            return tuple(
+                _build(each, wanted, inputs, school, out, progress, seal, scales) for each in _plans(wanted, inputs)
+            )
+
+
+def leads() -> bool:
+    """Whether this process writes and prints: the first of those that torchrun started, or the only one."""
+    return compress.rank_in_crew() == 0
 
 
 def _plans(wanted: Request, inputs: Inputs) -> tuple[Plan, ...]:
@@ -68,11 +89,18 @@ def _plans(wanted: Request, inputs: Inputs) -> tuple[Plan, ...]:
 
 
 def _build(
-    plan: Plan, wanted: Request, inputs: Inputs, out: Path, progress: Progress, seal: Seal, scales: Weigh | None
+    plan: Plan,
+    wanted: Request,
+    inputs: Inputs,
+    school: School,
+    out: Path,
+    progress: Progress,
+    seal: Seal,
+    scales: Weigh | None,
 ) -> Result:
     for skipped in plan.skipped:
         progress.warn(f"{plan.profile.name}: no {skipped.what}: {skipped.reason}")
-    workshop = Workshop(plan, inputs, progress)
+    workshop = Workshop(plan, inputs, progress, school)
     made = [workshop.make(recipe) for recipe in progress.track(plan.recipes, f"variants for {plan.profile.name}")]
     return finish(workshop, wanted, made, out, seal, scales)
 
@@ -99,8 +127,11 @@ def finish(
     with progress.step(f"pack {plan.name} {plan.version} for {plan.profile.name}"):
         bundle = packed(plan, kept, selection.default, out)
         store.add(bundle, "build")
+    times = host_times([each for each in made if isinstance(each, Made)], inputs.probe)
+    for time in times:
+        progress.note(str(time))
     baseline = inputs.scored.baseline if inputs.scored else None
-    return Result(bundle, plan, baseline, inputs.size_bytes, selection.judged, selection.default)
+    return Result(bundle, plan, baseline, inputs.size_bytes, selection.judged, selection.default, times)
 
 
 def _nothing_left(plan: Plan, judged: tuple[Judged, ...]) -> GateError | InputError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass, field
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
@@ -17,12 +15,24 @@ from edgepack.errors import InexpressibleError, InputError
 from edgepack.names import Precision, VariantId
 from edgepack.pipeline import cache
 from edgepack.pipeline.prepare import Inputs, data_digest
+from edgepack.pipeline.school import School
+from edgepack.pipeline.tools import tools
 from edgepack.plan import Plan
 from edgepack.ports import Loaded, Progress, TorchNative
-from edgepack.recipe import Convert, Prune, Quantize, Recipe, Recover, format_of, precision_of, sparsity_of
+from edgepack.recipe import (
+    Convert,
+    Prune,
+    Quantize,
+    Recipe,
+    Recover,
+    Rehearse,
+    before_conversion,
+    format_of,
+    precision_of,
+    sparsity_of,
+)
 from edgepack.runtimes import ceiling
 from edgepack.samples import Array, Arrays, Run, over
-from edgepack.sources import torch_source
 from edgepack.variant import Built, Failed, Parity
 
 GOLDEN_SAMPLES = 4
@@ -56,12 +66,12 @@ def candidate(made: Made | Failed) -> Built | Failed:
 
 @dataclass
 class Workshop:
-    """Makes the variants of one plan; pruned modules are kept in memory, everything else in the cache."""
+    """Makes the variants of one plan. school: keeps pruned and trained modules, for all plans of one source"""
 
     plan: Plan
     inputs: Inputs
     progress: Progress
-    _pruned: dict[Digest, Loaded] = field(default_factory=dict)
+    school: School
 
     def make(self, recipe: Recipe) -> Made | Failed:
         """Build, compare and score one variant.
@@ -115,7 +125,7 @@ class Workshop:
         format, precision = format_of(recipe), precision_of(recipe)
         file = folder / f"model.{format}"
         title = f"{self.plan.id_of(recipe)}"
-        parent = self._pruned_source(recipe)
+        parent = self.school.loaded(before_conversion(recipe))
         with self.progress.step(f"make {title}"):
             notes = self._write(recipe, file)
         with self.progress.step(f"check {title}"):
@@ -128,7 +138,9 @@ class Workshop:
         *before, last = recipe
         match last:
             case Convert(format=format):
-                convert.convert(self._pruned_source(recipe), format, file, self.inputs.probe, self.progress)
+                convert.convert(
+                    self.school.loaded(before_conversion(recipe)), format, file, self.inputs.probe, self.progress
+                )
                 return ()
             case Quantize(precision=precision):
                 parent = self._float_file(tuple(before))
@@ -136,7 +148,7 @@ class Workshop:
                     parent, format_of(recipe), precision, self.inputs.calibration, file, self.progress
                 )
                 return done.notes()
-            case Prune() | Recover():
+            case Prune() | Recover() | Rehearse():
                 raise AssertionError("a recipe ends in a file")
             case _:
                 assert_never(last)
@@ -151,37 +163,6 @@ class Workshop:
                 raise InexpressibleError(f"its float parent could not be made: {reason}")
             case _:
                 assert_never(made)
-
-    def _pruned_source(self, recipe: Recipe) -> Loaded:
-        """The source, or its pruned and recovered form where the recipe says so."""
-        prefix = tuple(step for step in recipe if isinstance(step, Prune | Recover))
-        if not prefix:
-            return self.inputs.loaded
-        key = self._key("prune", prefix)
-        if key not in self._pruned:
-            self._pruned[key] = self._prune(prefix)
-        return self._pruned[key]
-
-    def _prune(self, steps: Recipe) -> Loaded:
-        source = self.inputs.loaded
-        assert isinstance(source.native, TorchNative)
-        assert self.inputs.training is not None
-        module = source.native.module
-        example = next(self.inputs.probe.batches())
-        for step in steps:
-            match step:
-                case Prune():
-                    with self.progress.step(f"prune {step.sparsity:.0%} of the channels"):
-                        pruned = compress.prune(module, example, step)
-                    module = pruned.module
-                    self.progress.note(str(pruned))
-                case Recover():
-                    module = compress.recover(module, source.native.module, self.inputs.training, step, self.progress)
-                case Convert() | Quantize():
-                    raise AssertionError("not a step before conversion")
-                case _:
-                    assert_never(step)
-        return torch_source.from_module(source.model.source, module, source.model.digest, source.model.signature.inputs)
 
     def _measure(
         self, parent: Loaded, run: Run, precision: Precision, notes: tuple[str, ...]
@@ -204,26 +185,6 @@ class Workshop:
         if not isinstance(parent.native, TorchNative) or not parent.native.trainable:
             return None, None
         return compress.count(parent.native.module, next(self.inputs.probe.batches()))
-
-
-_TOOLS = (
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "litert-torch",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-    "onnxslim",
-)
-_FRAMEWORKS = ("tensorflow-cpu", "tf2onnx", "torch", "torch-pruning")
-
-
-@functools.cache
-def tools() -> tuple[tuple[str, str], ...]:
-    """The packages that decide what a step produces, with their versions, as far as they are installed."""
-    installed = {found.name.lower(): found.version for found in metadata.distributions()}
-    return tuple((name, installed[name]) for name in sorted((*_TOOLS, *_FRAMEWORKS)) if name in installed)
 
 
 def tolerances(expected: Arrays, parity: Parity, precision: Precision) -> tuple[float, ...]:

@@ -16,8 +16,9 @@ from edgepack.errors import InputError
 from edgepack.lock import Platform, RuntimeLock
 from edgepack.manifest import SCHEMA, LockRecord, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
 from edgepack.papers import write as papers_of
-from edgepack.pipeline.make import Made, tools
+from edgepack.pipeline.make import Made
 from edgepack.pipeline.prepare import Inputs
+from edgepack.pipeline.tools import tools
 from edgepack.plan import Plan
 from edgepack.ports import Progress
 from edgepack.project import Project

@@ -81,19 +81,16 @@ def load_training(
 ) -> TrainingData:
     """Batches to train on.
 
-    An `.npz` gives batches of `batch_size`, in an order drawn anew for every epoch from `seed`; a callable is called
+    An `.npz` gives batches of `batch_size`, in an order drawn for every epoch from `seed`; a callable is called
     again for every epoch and its batches are taken as they come, each checked. Reads one epoch to take its digest.
     Raises InputError as `load_samples`.
     """
     if is_reference(reference):
         return _streamed(reference, load_callable(reference, folder), signature, preprocessing, note)
     samples = load_samples(reference, folder, signature, preprocessing, need_labels=False, note=note)
-    epoch = 0
 
-    def batches() -> Iterator[tuple[Arrays, Array | None]]:
-        nonlocal epoch
+    def batches(epoch: int) -> Iterator[tuple[Arrays, Array | None]]:
         order = np.random.default_rng([seed, epoch]).permutation(len(samples))
-        epoch += 1
         for start in range(0, len(order), batch_size):
             index = order[start : start + batch_size]
             yield (
@@ -123,12 +120,12 @@ def peek(reference: str, folder: Path, preprocessing: Preprocessing | None) -> t
 def _streamed(
     reference: str, user: UserCallable, signature: Signature, preprocessing: Preprocessing | None, note: Notes
 ) -> TrainingData:
-    def batches() -> Iterator[tuple[Arrays, Array | None]]:
+    def batches(epoch: int) -> Iterator[tuple[Arrays, Array | None]]:
         for batch in _of_callable(reference, user):
             arrays = fitting.fit(reference, batch.inputs, signature, preprocessing, note)
             yield arrays, fitting.check_labels(reference, batch.labels, len(arrays[0]), need=False)
 
-    return TrainingData(batches, fitting.unordered_digest(reference, batches()))
+    return TrainingData(batches, fitting.unordered_digest(reference, batches(0)))
 
 
 def _read(reference: str, folder: Path) -> Iterator[_Batch]:

@@ -68,7 +68,7 @@ class Digits:
 
     @property
     def training(self) -> TrainingData:
-        def batches() -> Iterator[tuple[Arrays, Array]]:
+        def batches(epoch: int) -> Iterator[tuple[Arrays, Array]]:
             for start in range(0, len(self.train_x), 64):
                 yield (self.train_x[start : start + 64],), self.train_y[start : start + 64]
 

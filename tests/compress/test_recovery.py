@@ -21,7 +21,7 @@ pytestmark = pytest.mark.frameworks
 
 
 def training(x: Array, y: Array | None, size: int = 32) -> TrainingData:
-    def batches() -> Iterator[tuple[Arrays, Array | None]]:
+    def batches(epoch: int) -> Iterator[tuple[Arrays, Array | None]]:
         for start in range(0, len(x), size):
             yield (x[start : start + size],), None if y is None else y[start : start + size]
 

@@ -281,13 +281,13 @@ def test_a_generator_that_never_ends(folder, monkeypatch):
 
 def test_training_from_an_npz(folder):
     data = load_training(save(folder, x=X, y=Y), folder, signature(), None, seed=3, batch_size=4)
-    first, second = list(data.batches()), list(data.batches())
+    first, second = list(data.batches(0)), list(data.batches(1))
     assert [len(labels) for _, labels in first] == [4, 2]
     assert sorted(np.concatenate([labels for _, labels in first])) == list(range(6))
     orders = [np.concatenate([labels for _, labels in epoch]).tolist() for epoch in (first, second)]
     assert orders[0] != orders[1], "every epoch has an order of its own"
     again = load_training("s.npz", folder, signature(), None, seed=3, batch_size=4)
-    assert [labels.tolist() for _, labels in again.batches()] == [labels.tolist() for _, labels in first]
+    assert [labels.tolist() for _, labels in again.batches(0)] == [labels.tolist() for _, labels in first]
     for (x,), labels in first:
         np.testing.assert_array_equal(x, X[labels])
 
@@ -295,7 +295,7 @@ def test_training_from_an_npz(folder):
 def test_training_from_a_callable_begins_anew(folder):
     data = load_training("data.py:generator", folder, signature(), None)
     for _ in range(2):
-        assert [len(labels) for _, labels in data.batches()] == [4, 2]
+        assert [len(labels) for _, labels in data.batches(0)] == [4, 2]
 
 
 def test_training_s_digest_is_of_its_samples_in_any_order(folder):

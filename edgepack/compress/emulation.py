@@ -1,0 +1,160 @@
+"""Quantization while training: weights and inputs of layers are rounded as the quantized file will round them.
+
+Gradients pass through the rounding where a value lies within its range (straight-through, Jacob et al. 2018, arXiv
+1712.05877). Weights are rounded per output channel, so a batch norm after the layer, which scales whole channels, need not
+be folded first: it scales a channel's step along with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from edgepack.compress import layers
+from edgepack.errors import InexpressibleError
+from edgepack.names import Precision
+from edgepack.recipe import Rehearse
+
+_NAME = "edgepack_ranges"
+_MOVES = 0.05
+_SETTLED = 0.6
+"""After this share of the epochs, ranges and batch norms stay as they are, and the weights settle on them."""
+
+
+@dataclass(frozen=True)
+class _Bits:
+    """activations: None where they stay in float"""
+
+    weights: int
+    activations: int | None
+
+
+def _bits(precision: Precision) -> _Bits:
+    match precision:
+        case "w8a8":
+            return _Bits(8, 8)
+        case "w8a16":
+            return _Bits(8, 16)
+        case "w4":
+            return _Bits(4, None)
+        case _:
+            raise AssertionError(f"{precision} is not rehearsed")
+
+
+class Emulation:
+    """What is rounded in a module that trains."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def settle(self, done: float) -> None:
+        """Freeze ranges and batch norms once `done` (0..1) of the training is over."""
+        for part in getattr(self._module, _NAME).values():
+            part.frozen = done >= _SETTLED
+        self._module.freezes_norms = done >= _SETTLED
+
+
+@contextmanager
+def emulating(module: Any, step: Rehearse) -> Iterator[Emulation]:
+    """Round the weights and inputs of every convolution and linear layer of `module` until the block ends.
+
+    Afterwards the module is as it was, with the weights it learned, unrounded. Raises InexpressibleError where no layer has
+    weights.
+    """
+    import torch
+    from torch.nn.utils import parametrize
+
+    found = layers.weighted(module)
+    if not found:
+        raise InexpressibleError(
+            "quantization-aware training: the module has no convolution or linear layer",
+            advice="set [build] qat = false",
+        )
+    bits = _bits(step.precision)
+    ranges = torch.nn.ModuleDict()
+    handles = []
+    for place, layer in enumerate(found.values()):
+        axis = 1 if getattr(layer, "transposed", False) else 0
+        parametrize.register_parametrization(layer, "weight", _rounded_weights(bits.weights, axis), unsafe=True)
+        if bits.activations is not None:
+            ranges[str(place)] = part = _range(bits.activations)
+            handles.append(layer.register_forward_pre_hook(_rounding(part)))
+    module.add_module(_NAME, ranges)
+    module.freezes_norms = False
+    handles.append(module.register_forward_pre_hook(_freezing))
+    try:
+        yield Emulation(module)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer in found.values():
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        delattr(module, _NAME)
+        del module.freezes_norms
+
+
+def _freezing(module: Any, _inputs: Any) -> None:
+    import torch
+
+    if module.training and module.freezes_norms:
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                layer.eval()
+
+
+def _rounding(part: Any) -> Any:
+    return lambda _layer, inputs: (part(inputs[0]), *inputs[1:])
+
+
+def _rounded_weights(bits: int, axis: int) -> Any:
+    """A parametrization: symmetric steps per channel along `axis`, the largest weight the largest integer."""
+    import torch
+
+    levels = 2 ** (bits - 1) - 1
+
+    class Rounded(torch.nn.Module):
+        def forward(self, weights: Any) -> Any:
+            others = [other for other in range(weights.ndim) if other != axis]
+            steps = (weights.detach().abs().amax(others) / levels).clamp_min(torch.finfo(torch.float32).tiny * 2**24)
+            zeros = torch.zeros_like(steps, dtype=torch.int32)
+            return torch.fake_quantize_per_channel_affine(weights, steps, zeros, axis, -levels, levels)
+
+    return Rounded()
+
+
+def _range(bits: int) -> Any:
+    """A module that rounds what passes over one asymmetric range, the moving average of the batches', made to hold zero."""
+    import torch
+
+    levels = 2**bits - 1
+
+    class Range(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen = False
+            self.register_buffer("low", torch.tensor(0.0))
+            self.register_buffer("high", torch.tensor(0.0))
+
+        def forward(self, values: Any) -> Any:
+            if not values.is_floating_point() or not values.numel():
+                return values
+            if self.training and not self.frozen:
+                self._follow(values.detach())
+            if not bool(self.high > self.low):
+                return values
+            step = (self.high - self.low) / levels
+            zero = torch.clamp((-self.low / step).round(), 0, levels).to(torch.int32)
+            return torch.fake_quantize_per_tensor_affine(values, step, zero, 0, levels)
+
+        def _follow(self, values: Any) -> None:
+            low, high = values.amin().clamp_max(0), values.amax().clamp_min(0)
+            if bool(self.high > self.low):
+                self.low += _MOVES * (low - self.low)
+                self.high += _MOVES * (high - self.high)
+            else:
+                self.low.copy_(low)
+                self.high.copy_(high)
+
+    return Range()
