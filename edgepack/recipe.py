@@ -129,7 +129,8 @@ def format_of(recipe: Recipe) -> FileFormat:
 
 def float_parent(recipe: Recipe) -> Recipe | None:
     """What a variant must not be slower than: a quantized one's float file, a pruned one's unpruned file; None for a source's."""
-    *before, last = (step for step in recipe if not isinstance(step, Rehearse))  # it changes weights, not what they cost
+    # Rehearsing changes weights, not what they cost.
+    *before, last = (step for step in recipe if not isinstance(step, Rehearse))
     if isinstance(last, Quantize):
         return tuple(before)
     return (last,) if before else None
