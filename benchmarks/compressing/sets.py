@@ -103,18 +103,22 @@ def photographs() -> Data:
 
 
 def activity() -> Data:
-    """[n, 6, 128]: accelerometer and gyroscope, standardized by the training users' statistics and clipped at 2.5 deviations.
+    """[n, 6, 128]: accelerometer and gyroscope, standardized by the training windows' statistics.
 
-    Without the clip, a net's answers for users it never saw hang on a few outliers: quantizers that cut them gained 7 points.
+    The last quarter of what each user recorded of each activity is what methods are judged on. Users that were never seen
+    are another question: there a net's answers shift so far that coarse quantization gained seven points by its error.
     """
     file = np.load(assets() / "har-phone" / "har_windows.npz")
-    x, y, test = file["x"].transpose(0, 2, 1), file["y"].astype(np.int64), file["is_test"]
+    x, y, user = file["x"].transpose(0, 2, 1), file["y"].astype(np.int64), file["user"]
+    test = np.zeros(len(y), bool)
+    for group in np.unique(np.stack([user, y]), axis=1).T:
+        windows = np.flatnonzero((user == group[0]) & (y == group[1]))
+        test[windows[len(windows) * 3 // 4 :]] = True
     mean, std = x[~test].mean((0, 2), keepdims=True), x[~test].std((0, 2), keepdims=True)
-    x = np.ascontiguousarray(((x - mean) / std).clip(-2.5, 2.5), dtype=np.float32)
+    x = np.ascontiguousarray((x - mean) / std, dtype=np.float32)
     order = np.random.default_rng(0).permutation(np.flatnonzero(~test))
-    return split(
-        Labelled(x[order], y[order]), Labelled(x[test], y[test]), "800 windows of two users that were never seen"
-    )
+    note = f"{test.sum()} windows, the last quarter of each user's recording of each activity"
+    return split(Labelled(x[order], y[order]), Labelled(x[test], y[test]), note)
 
 
 def spoken_digits() -> Data:
