@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from compressing import sets
-from compressing.places import BENCHMARKS, CACHE, HERE, PACKAGES, assets, digest_of_code
+from compressing.places import BENCHMARKS, CACHE, HERE, PACKAGES, assets, digest_of_code, digest_of_reach
 from compressing.sets import Data
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ MODELS = {
             "hardswish_se",
             "Hard swish with squeeze and excitation, CIFAR-10",
             "torch",
-            lambda: sets.cifar_normalized(19_744),
+            lambda: sets.cifar_normalized(12_032),
             "smooth",
         ),
         Model("activity_cnn", "1-D CNN, activities from a phone", "torch", sets.activity),
@@ -125,7 +126,11 @@ def weights_file(model: Model) -> Path | None:
     if model.framework != "torch" or model.name in ("resnet20", "efficientnet_lite0"):
         return None
     training = (data_folder(model) / "training.digest").read_text()
-    return CACHE / "weights" / f"{model.name}-{digest_of_code(HERE / 'nets.py')[:8]}-{training[:8]}.pt"
+    file = HERE / "nets.py"
+    entry = next(line for line in file.read_text().splitlines() if line.strip().startswith(f'"{model.name}": Recipe('))
+    code = digest_of_reach(file, {"train", *re.findall(r"\w+", entry)})
+    recipe = hashlib.sha256((entry.strip() + code + training).encode()).hexdigest()
+    return CACHE / "weights" / f"{model.name}-{recipe[:16]}.pt"
 
 
 def data_folder(model: Model) -> Path:

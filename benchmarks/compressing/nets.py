@@ -47,8 +47,8 @@ class Bottleneck(nn.Module):
 
 def hardswish_se() -> nn.Module:
     """[n, 3, 32, 32] → 10 logits."""
-    rows = ((16, 48, 24, 2), (24, 72, 24, 1), (24, 96, 40, 2), (40, 120, 40, 1), (40, 160, 64, 2))
-    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish()]
+    rows = ((16, 48, 24, 1), (24, 72, 40, 2), (40, 120, 64, 2))
+    stem = [nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish()]
     head = [
         nn.Conv2d(64, 192, 1, bias=False),
         nn.BatchNorm2d(192),
@@ -146,7 +146,7 @@ def _scans() -> nn.Module:
 
 
 RECIPES = {
-    "hardswish_se": Recipe(hardswish_se, 5, shift=3),
+    "hardswish_se": Recipe(hardswish_se, 4, shift=3),
     "activity_cnn": Recipe(activity_cnn, 12),
     "digit_dscnn": Recipe(digit_dscnn, 14),
     "activity_lstm": Recipe(ActivityLSTM, 12),

@@ -17,6 +17,7 @@ sys.path.insert(0, str(BENCHMARKS))
 from accounting import Cost, account  # noqa: E402
 from compressing import judging  # noqa: E402
 from compressing.judging import Row  # noqa: E402
+from compressing.places import digest_of_reach  # noqa: E402
 
 
 def row(title: str, who: str, right: np.ndarray, size: int, format: str = "onnx", sqnr_db: float = 20.0) -> Row:
@@ -68,6 +69,20 @@ def test_a_limit_ends_a_process_and_its_cost_is_known(tmp_path: Path) -> None:
     spent = account([sys.executable, "-c", "print(1); b = bytearray(60 << 20)"], tmp_path / "log", {}, tmp_path, 60)
     assert spent.code == 0 and (tmp_path / "log").read_text() == "1\n"
     assert spent.cost.peak > 60 and 0 < spent.cost.cpu <= spent.cost.wall + 0.5
+
+
+def test_a_trained_net_is_kept_until_what_it_is_made_of_changes(tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+
+    def digest_of(block: str, other: str) -> str:
+        file.write_text(
+            f"def block():\n    return {block}\ndef net():\n    return block()\ndef other():\n    return {other}\n"
+        )
+        return digest_of_reach(file, {"net"})
+
+    before = digest_of("1", "1")
+    assert digest_of("1", "2") == before == digest_of("1  # said otherwise", "1")
+    assert digest_of("2", "1") != before
 
 
 @pytest.mark.frameworks
