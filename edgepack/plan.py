@@ -11,15 +11,17 @@ from edgepack.digest import Digest
 from edgepack.documents import Origin
 from edgepack.model import Format, Model
 from edgepack.names import FileFormat, Precision, VariantId, variant_id
-from edgepack.profile import Resolved, RuntimeName, opens
+from edgepack.profile import Profile, Resolved, RuntimeName, opens
 from edgepack.project import Project
 from edgepack.recipe import (
+    STATIC,
     Convert,
     Prune,
     Quantize,
     Recipe,
     Recover,
     Rehearse,
+    activations_for,
     format_of,
     is_rehearsed,
     precision_of,
@@ -77,11 +79,13 @@ def plan(model: Model, resolved: Resolved, project: Project, origins: tuple[Orig
     wanted, skipped = _sparsities(resolved, model, project, trainable)
     precisions, unquantized = _precisions(resolved, model, project)
     rehearsed, unrehearsed = _rehearsed(model, project, precisions, trainable)
-    formats, multiple = resolved.profile.formats(), resolved.profile.compress.multiple
+    profile = resolved.profile
+    formats, multiple = profile.formats(), profile.compress.multiple
     recipes = tuple(
-        _recipe(model, project, multiple, *choice) for choice in product(wanted, formats, precisions)
+        _recipe(model, project, profile, multiple, *choice) for choice in product(wanted, formats, precisions)
     ) + tuple(
-        _recipe(model, project, multiple, *choice, rehearse=True) for choice in product(wanted, formats, rehearsed)
+        _recipe(model, project, profile, multiple, *choice, rehearse=True)
+        for choice in product(wanted, formats, rehearsed)
     )
     name = project.name
     values = (*origins, *(Origin(f"profile.{o.key}", o.value, o.origin) for o in resolved.origins))
@@ -147,7 +151,7 @@ def _precisions(
         )
     if project.data.calibration:
         return every, ()
-    static = [precision for precision in every if precision in ("w8a8", "w8a16")]
+    static = [precision for precision in every if precision in STATIC]
     reason = "static quantization needs samples to find ranges with: [data] calibration, or --calibration"
     kept = tuple(precision for precision in every if precision not in static) or ("fp32",)
     return kept, tuple(Skipped(f"precision {precision}", reason) for precision in static)
@@ -156,6 +160,7 @@ def _precisions(
 def _recipe(
     model: Model,
     project: Project,
+    profile: Profile,
     multiple: int,
     sparsity: float,
     format: FileFormat,
@@ -180,5 +185,16 @@ def _recipe(
         if rehearse
         else ()
     )
-    quantized = (Quantize(precision=precision),) if precision != model.precision else ()
+    quantized = (_quantize(profile, format, precision),) if precision != model.precision else ()
     return (*pruned, *rehearsed, Convert(format=format, precision=model.precision), *quantized)
+
+
+def _quantize(profile: Profile, format: FileFormat, precision: Precision) -> Quantize:
+    """What of a profile decides how a precision is made."""
+    step = Quantize(precision=precision)
+    if format == "onnx" and precision in ("w8a8", "mixed"):
+        stored = activations_for(profile.device.machine, profile.device.isa)
+        step = structs.replace(step, activations=stored)
+    if precision == "mixed" and profile.budget.max_drop is not None:
+        step = structs.replace(step, max_drop=profile.budget.max_drop)
+    return step

@@ -8,6 +8,9 @@ from msgspec import Meta, Struct
 
 from edgepack.names import FileFormat, Precision
 
+RangeMethod = Literal["auto", "minmax", "mse", "percentile", "entropy"]
+Correct = Literal["auto", "on", "off"]
+Activations = Literal["int8", "uint8"]
 Importance = Literal["magnitude", "taylor", "norm-scale"]
 Scope = Literal["layer", "global"]
 Optimizer = Literal["adamw", "adam", "sgd", "adagrad"]
@@ -19,6 +22,9 @@ Amount = Annotated[float, Meta(ge=0)]
 Rate = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=0)]
 Several = Annotated[int, Meta(ge=1)]
+
+STATIC: tuple[Precision, ...] = ("w8a8", "w8a16", "mixed")
+"""Precisions that compute on integers from end to end: their ranges come from calibration samples."""
 
 
 class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,13 +105,36 @@ class Convert(Struct, frozen=True, tag="convert", omit_defaults=True):
     precision: Precision = "fp32"
 
 
-class Quantize(Struct, frozen=True, tag="quantize"):
+class Quantize(Struct, frozen=True, tag="quantize", omit_defaults=True):
+    """How a float file is quantized; all but `precision` is for the static precisions (w8a8, w8a16, mixed).
+
+    ranges: how a tensor's range is taken from its histogram; `auto` takes what answers best on held-out calibration samples
+    correct: sequential bias correction: where it helps on those, always, or never
+    cuts: how many layers `mixed` leaves in float; None searches for the fewest that keep `max_drop`
+    max_drop: what `mixed` may lose, as a share of disagreeing answers
+    activations: how onnxruntime's 8-bit activations are stored
+    """
+
     precision: Precision
+    ranges: RangeMethod = "auto"
+    correct: Correct = "auto"
+    cuts: int | None = None
+    max_drop: float = 0.01
+    activations: Activations = "int8"
 
 
 Training = Recover | Rehearse
 Step = Prune | Recover | Rehearse | Convert | Quantize
 Recipe = tuple[Step, ...]
+
+
+def activations_for(machine: str, isa: tuple[str, ...]) -> Activations:
+    """How onnxruntime's activations are best stored for a device (a file for ARM boards and one for x86 need not be the same).
+
+    int8 everywhere but on x86 with VNNI: ARM's kernels for signed activations and weights are the faster ones, on x86
+    uint8's are (2.7 times on ResNet-20), but without VNNI those saturate and answer wrongly.
+    """
+    return "uint8" if machine == "x86_64" and any("vnni" in extension for extension in isa) else "int8"
 
 
 def precision_of(recipe: Recipe) -> Precision:

@@ -1,10 +1,9 @@
-"""Quantize a float ONNX file: onnxruntime's quantizer for computing on integers, our own for storing weights small."""
+"""Store the weights of a float ONNX file small: onnxruntime's dynamic quantizer, and a form of our own that it folds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,44 +13,21 @@ from edgepack.compress.operators import Operator, Quantized
 from edgepack.errors import InexpressibleError
 from edgepack.names import Precision
 from edgepack.runtimes import foreign
-from edgepack.samples import Arrays, Samples
 
-SERVED: tuple[Precision, ...] = ("w8a8", "w8a16", "w8d", "w8", "fp16")
+SERVED: tuple[Precision, ...] = ("w8a8", "w8a16", "mixed", "w8d", "w8", "fp16")
 
 _SMALL = 32
 """Tensors of fewer elements are not worth a Cast node."""
 
 
-def write(
-    source: Path,
-    precision: Precision,
-    calibration: Samples | None,
-    names: tuple[str, ...],
-    out: Path,
-    activations: Literal["int8", "uint8"],
-) -> Quantized:
-    """Write `source` in `precision` to `out`, whose folder is scratch. Inputs and outputs stay as they are.
+def write(source: Path, precision: Precision, out: Path) -> Quantized:
+    """Write `source` in a precision without calibration to `out`, whose folder is scratch. Inputs and outputs stay as they are.
 
-    calibration: needed by the static precisions, in the order of `names`, the file's inputs
     Raises InexpressibleError for a file that is quantized already, and for what onnxruntime refuses.
     """
-    model = onnx_graph.load(source)
-    if reason := onnx_graph.already_quantized(model):
-        raise InexpressibleError(
-            f"{source.name} is quantized already: {reason}",
-            expected="a float32 ONNX file",
-            advice="start from the float model",
-        )
     path = out.with_name("prepared.onnx")
-    model = _prepared(model, path, source.name)
+    model = prepared(source, path)
     match precision:
-        case "w8a8" | "w8a16":
-            assert calibration is not None
-            kind = "int16" if precision == "w8a16" else activations
-            with foreign.converting(f"{source.name}: onnxruntime refuses {precision}"):
-                _write_static(path, _Reader(names, calibration), kind, onnx_graph.final_softmaxes(model), out)
-            result = onnx_graph.load(out)
-            done = Quantized("onnx", precision, *onnx_graph.computing(result))
         case "w8d":
             with foreign.converting(f"{source.name}: onnxruntime refuses {precision}"):
                 _write_dynamic(path, out)
@@ -69,16 +45,19 @@ def write(
     return done
 
 
-class _Reader:
-    """onnxruntime's CalibrationDataReader over samples: one at a time, so that one sample's tensors are in memory."""
+def prepared(source: Path, path: Path) -> Any:
+    """The float model of `source`, also written to `path`: constants folded, batch norms fused, nodes named, channels guarded.
 
-    def __init__(self, names: tuple[str, ...], samples: Samples) -> None:
-        self._names = names
-        self._batches: Iterator[Arrays] = samples.batches(1)
-
-    def get_next(self) -> dict[str, Any] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else dict(zip(self._names, batch, strict=True))
+    Raises InexpressibleError for a file that is quantized already.
+    """
+    model = onnx_graph.load(source)
+    if reason := onnx_graph.already_quantized(model):
+        raise InexpressibleError(
+            f"{source.name} is quantized already: {reason}",
+            expected="a float32 ONNX file",
+            advice="start from the float model",
+        )
+    return _prepared(model, path, source.name)
 
 
 def _prepared(model: Any, path: Path, file: str) -> Any:
@@ -98,23 +77,6 @@ def _prepared(model: Any, path: Path, file: str) -> Any:
     _guard_dead_channels(prepared)
     onnx.save(prepared, str(path))
     return prepared
-
-
-def _write_static(path: Path, reader: _Reader, activations: str, in_float: tuple[str, ...], out: Path) -> None:
-    """Integers in and out of each operator, ranges over all samples, per channel (onnxruntime's QDQ form)."""
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-
-    quantize_static(
-        str(path),
-        str(out),
-        reader,
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type={"int8": QuantType.QInt8, "uint8": QuantType.QUInt8, "int16": QuantType.QInt16}[activations],
-        weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
-        nodes_to_exclude=list(in_float),
-    )
 
 
 def _write_dynamic(path: Path, out: Path) -> None:

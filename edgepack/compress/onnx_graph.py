@@ -28,6 +28,8 @@ _INTEGER = {
     "QGemm",
     "MatMulIntegerToFloat",
 }
+_TAIL = 12
+"""Operators after a layer that are taken for the end of a graph."""
 _WEIGHTED = {
     "Conv": (1,),
     "ConvTranspose": (1,),
@@ -101,6 +103,44 @@ def final_softmaxes(model: Any) -> tuple[str, ...]:
         if node is not None and node.op_type == "Softmax":
             found.append(node.name)
     return tuple(found)
+
+
+def add_biases(model: Any) -> None:
+    """Give each Conv, ConvTranspose and Gemm without a bias one of zeros, so that it can be corrected."""
+    onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or len(node.input) != 2 or not node.name:
+            continue
+        if node.input[1] in constants and constants[node.input[1]].data_type == _FLOAT:
+            count = _outputs(node, constants[node.input[1]].dims)
+            name = f"{node.name}_bias"
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(count, np.float32), name))
+            node.input.append(name)
+
+
+def last_operators(model: Any, output: int) -> tuple[str, ...]:
+    """The last layer before an output of the graph, and the operators between; empty where they are many or lead nowhere."""
+    producer = {name: node for node in model.graph.node for name in node.output}
+    holding_weights = {operator.name for operator in holding(model, set(weights(model)))}
+    layer, found, pending = "", dict[str, None](), [model.graph.output[output].name]
+    while pending and len(found) <= _TAIL:
+        node = producer.get(pending.pop(0))
+        if node is None or node.name in found:
+            continue
+        if node.name in holding_weights:
+            layer = layer or node.name
+            continue
+        found[node.name] = None
+        pending.extend(node.input)
+    return (layer, *found) if layer and len(found) <= _TAIL else ()
+
+
+def with_activation(model: Any, name: str) -> tuple[str, ...]:
+    """A node and the Relu or Clip that alone takes what it gives: a runtime fuses the two."""
+    node = next(node for node in model.graph.node if node.name == name)
+    takers = [other for other in model.graph.node if node.output[0] in other.input]
+    return (name, *(other.name for other in takers if len(takers) == 1 and other.op_type in ("Relu", "Clip")))
 
 
 def weights(model: Any) -> dict[str, int]:
@@ -178,6 +218,18 @@ def array(tensor: Any) -> Any:
     """A copy of an initializer's values that may be written to."""
     onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
     return np.array(onnx.numpy_helper.to_array(tensor))
+
+
+def _outputs(node: Any, dims: Any) -> int:
+    """How many channels a layer without a bias gives."""
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    match node.op_type:
+        case "Conv":
+            return int(dims[0])
+        case "ConvTranspose":
+            return int(dims[1]) * int(attributes.get("group", 1))
+        case _:
+            return int(dims[0] if attributes.get("transB", 0) else dims[1])
 
 
 def _channel_axis(node: Any, place: int, rank: int) -> int:

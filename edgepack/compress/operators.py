@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from edgepack.names import FileFormat, Precision
+
+_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -19,24 +23,52 @@ class Operator:
         return f"{self.kind} {self.name}"
 
 
+class LayerReport(Struct, frozen=True):
+    """One quantized layer beside the float file's, with all layers before it quantized too, on a few calibration samples.
+
+    sqnr_db, cosine: of its output before the activation; low, high: the range that its output's integers cover
+    clipped: the share of calibration values beyond that range; shift: how far its bias was corrected, as a share of the
+    output's root mean square
+    """
+
+    kind: str
+    name: str
+    sqnr_db: float
+    cosine: float
+    low: float
+    high: float
+    clipped: float
+    shift: float
+
+
+def short(name: str) -> str:
+    """The end of a long name: exporters of TFLite spell out the way through every module."""
+    last = name.split(";")
+    text = next((part for part in reversed(last) if len(part) > 2), name)
+    return text.rsplit("/", 1)[-1][-_NAME:]
+
+
 @dataclass(frozen=True)
 class Quantized:
     """One quantized file.
 
     quantized: operators that compute on integers (`w8a8`, `w8a16`), or whose weights are stored in the precision (the others)
     left: operators that could have been and still compute, or store their weights, in float; in the graph's order
+    choices: what was tried and kept, in words; layers: what the static precisions did to each
     """
 
     format: FileFormat
     precision: Precision
     quantized: tuple[Operator, ...]
     left: tuple[Operator, ...]
+    choices: tuple[str, ...] = ()
+    layers: tuple[LayerReport, ...] = ()
 
     def notes(self) -> tuple[str, ...]:
         """What a report says of it: `12 operators in w8a8`, `3 left in float: ARG_MAX, SOFTMAX (2)`."""
         done = f"{len(self.quantized)} operators in {self.precision}"
         if not self.left:
-            return (done,)
+            return (done, *self.choices)
         counts = Counter(operator.kind for operator in self.left)
         kinds = ", ".join(kind if count == 1 else f"{kind} ({count})" for kind, count in sorted(counts.items()))
-        return done, f"{len(self.left)} left in float: {kinds}"
+        return done, f"{len(self.left)} left in float: {kinds}", *self.choices

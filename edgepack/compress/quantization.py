@@ -2,77 +2,132 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import assert_never
 
 import numpy as np
 
 from edgepack import files, runtimes
 from edgepack.compress import onnx, tflite
-from edgepack.compress.operators import Quantized
+from edgepack.compress.calibration import Passes
+from edgepack.compress.mixed import search
+from edgepack.compress.onnx_static import OnnxStatic
+from edgepack.compress.operators import LayerReport, Quantized, short
+from edgepack.compress.ranges import clipped
+from edgepack.compress.static import FIT, Candidate, Static, best
+from edgepack.compress.tflite_static import TfliteStatic
+from edgepack.compress.trial import split, trial
 from edgepack.errors import InexpressibleError, InputError
 from edgepack.model import TensorSpec
 from edgepack.names import FileFormat, Precision
 from edgepack.ports import Progress
-from edgepack.samples import Array, Arrays, Samples, over
-
-Activations = Literal["int8", "uint8"]
-
-_LOOKED_AT = 8
-"""Samples that are asked of the float and the quantized file before it counts."""
-
-
-def activations_for(machine: str, isa: tuple[str, ...]) -> Activations:
-    """How onnxruntime's activations are best stored for a device (a file for ARM boards and one for x86 need not be the same).
-
-    int8 everywhere but on x86 with VNNI: ARM's kernels for signed activations and weights are the faster ones, on x86
-    uint8's are (2.7 times on ResNet-20), but without VNNI those saturate and answer wrongly.
-    """
-    return "uint8" if machine == "x86_64" and any("vnni" in extension for extension in isa) else "int8"
+from edgepack.recipe import STATIC, Activations, Quantize
+from edgepack.samples import Samples
 
 
 def quantize(
     source: Path,
     format: FileFormat,
-    precision: Precision,
+    how: Precision | Quantize,
     calibration: Samples | None,
     out: Path,
     progress: Progress,
     *,
     activations: Activations = "int8",
+    passes: Passes | None = None,
 ) -> Quantized:
-    """Write the float file `source` in `precision` to `out`, which is whole or not there.
+    """Write the float file `source` in a precision to `out`, which is whole or not there.
 
-    calibration: samples in the order and dtype of the file's inputs; needed by w8a8 and w8a16, for the others unused
-    activations: how `w8a8` in ONNX stores activations
+    how: the precision alone, or with its options
+    calibration: samples in the order and dtype of the file's inputs; needed by w8a8, w8a16 and mixed, for the others unused
+    activations: how 8-bit activations are stored in ONNX, where `how` is a precision alone
+    passes: calibrations of this build, so that precisions of one float file share theirs
     The same inputs give the same bytes. Raises InexpressibleError for a precision that the format's library does not serve, a
     file that is quantized already, a model in which nothing could be quantized, or whose answer is lost at that precision;
     InputError for missing or unfitting calibration samples.
     """
+    wanted = how if isinstance(how, Quantize) else Quantize(precision=how, activations=activations)
+    precision = wanted.precision
     served = tflite.SERVED if format == "tflite" else onnx.SERVED
     if precision not in served:
         raise InexpressibleError(
             f"{source.name}: {precision} is not served for {format}", expected=f"one of {', '.join(served)}"
         )
-    opened = None
-    if precision in tflite.STATIC:
-        opened = runtimes.open_session(source, format)
-        calibration = _fitting(calibration, opened.inputs, source.name, precision)
-    names = tuple(spec.name for spec in opened.inputs) if opened else ()
     with progress.step(f"quantize {source.name} to {precision}"), files.aside(out) as fresh:
-        match format:
-            case "tflite":
-                done = tflite.write(source, precision, calibration, names, fresh)
-            case "onnx":
-                done = onnx.write(source, precision, calibration, names, fresh, activations)
-            case _:
-                assert_never(format)
-        _require_some(done, source.name)
-        if opened is not None and calibration is not None:
-            probe = calibration.take(_LOOKED_AT)
-            actual = _asked(fresh, format, probe, source.name, precision)
-            _require_answers(over(opened.run, probe), actual, source.name, precision)
+        if precision in STATIC:
+            done = _write_static(source, format, wanted, calibration, fresh, passes or Passes())
+        else:
+            done = (tflite.write if format == "tflite" else onnx.write)(source, precision, fresh)
+            _require_some(done, source.name)
     return done
+
+
+def _write_static(
+    source: Path, format: FileFormat, wanted: Quantize, calibration: Samples | None, out: Path, passes: Passes
+) -> Quantized:
+    opened = runtimes.open_session(source, format)
+    samples = _fitting(calibration, opened.inputs, source.name, wanted.precision)
+    static = _open_static(source, format, wanted, samples, opened, out.parent, passes)
+    fit, held_out, meaningful = split(samples, FIT)
+    asked = trial(opened.run, held_out, out.with_name(f"trial.{format}"), format, meaningful)
+    chosen, notes = best(static, asked, fit, wanted)
+    data, done = static.finish(chosen.data)
+    _require_some(done, source.name)
+    if wanted.precision == "mixed":
+        chosen, found = search(static, asked, fit, wanted, chosen, source.name)
+        data, done = static.finish(chosen.data)
+        notes += found
+    if chosen.quality.lost:
+        raise InexpressibleError(
+            f"{source.name}: {wanted.precision} {chosen.quality.lost}",
+            expected="answers that follow the float model's",
+            advice="use w8d or fp16 for this model",
+        )
+    out.write_bytes(data)
+    return replace(done, choices=notes, layers=_reports(static, chosen))
+
+
+def _open_static(
+    source: Path,
+    format: FileFormat,
+    wanted: Quantize,
+    samples: Samples,
+    opened: runtimes.Opened,
+    scratch: Path,
+    passes: Passes,
+) -> Static:
+    match format:
+        case "tflite":
+            return TfliteStatic(source, wanted.precision, samples, passes)
+        case "onnx":
+            names = tuple(spec.name for spec in opened.inputs)
+            stored = "int16" if wanted.precision == "w8a16" else wanted.activations
+            return OnnxStatic(source, wanted.precision, samples, names, stored, scratch, passes)
+        case _:
+            assert_never(format)
+
+
+def _reports(static: Static, chosen: Candidate) -> tuple[LayerReport, ...]:
+    """What the walk saw of each layer, with the range of its output and what that cuts off."""
+    ranges = static.ranges(chosen.method)
+    reports = []
+    for layer in chosen.layers:
+        name = static.output_of(layer.layer.name)
+        range, seen = ranges.get(name), static.calibration.histograms.get(name)
+        reports.append(
+            LayerReport(
+                layer.layer.kind,
+                short(layer.layer.name),
+                sqnr_db=round(layer.sqnr_db, 2),
+                cosine=round(layer.cosine, 6),
+                low=range.low if range else 0.0,
+                high=range.high if range else 0.0,
+                clipped=round(clipped(seen, range), 6) if seen and range else 0.0,
+                shift=round(layer.shift, 6),
+            )
+        )
+    return tuple(reports)
 
 
 def _fitting(calibration: Samples | None, inputs: tuple[TensorSpec, ...], file: str, precision: Precision) -> Samples:
@@ -106,38 +161,3 @@ def _require_some(done: Quantized, file: str) -> None:
             expected="at least one operator with weights that the library quantizes",
             advice="use the float file",
         )
-
-
-def _asked(path: Path, format: FileFormat, probe: Samples, file: str, precision: Precision) -> Arrays:
-    try:
-        return over(runtimes.open_file(path, format), probe)
-    except (
-        InputError
-    ) as error:  # the runtime refuses what the library wrote: not the user's file, but what was made of it
-        raise InexpressibleError(
-            f"{file}: its {precision} form does not run: {error.what}", advice="use another precision for this model"
-        ) from error
-
-
-def _require_answers(expected: Arrays, actual: Arrays, file: str, precision: Precision) -> None:
-    """Raises InexpressibleError when an output is lost: not finite, one constant, or nearer to nothing than to the float's."""
-    for place, (wanted, given) in enumerate(zip(expected, actual, strict=True)):
-        if wanted.dtype.kind == "f" and (reason := lost(wanted, given)):
-            raise InexpressibleError(
-                f"{file}: {precision} loses output {place}: {reason}",
-                expected="answers that follow the float model's",
-                advice="use w8d or fp16 for this model",
-            )
-
-
-def lost(expected: Array, actual: Array) -> str:
-    """Why `actual` says nothing about `expected`, in words; empty when it does."""
-    if not np.isfinite(actual).all():
-        return "it holds NaN or infinity"
-    signal = expected.astype(np.float64) - expected.mean(dtype=np.float64)
-    if np.ptp(actual) == 0 and np.ptp(expected) > 0:
-        return f"every value is {float(actual.flat[0]):g}"
-    error = actual.astype(np.float64) - expected
-    if float((error**2).sum()) > float((signal**2).sum()) > 0:
-        return "its error is larger than its signal"
-    return ""

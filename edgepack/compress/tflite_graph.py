@@ -18,6 +18,8 @@ _WEIGHTED = {
     "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "EMBEDDING_LOOKUP", "CONV_3D",
     "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
 }  # fmt: skip
+_TAIL = 12
+"""Operators after a layer that are taken for the end of a graph."""
 _INTEGERS = {"INT2", "INT4", "INT8", "UINT8", "INT16"}
 
 
@@ -76,8 +78,13 @@ def read(data: bytes, name: str) -> Graph:
 
 def pack(graph: Graph) -> bytes:
     """The bytes of a graph whose `model` was changed."""
+    return pack_model(graph.model)
+
+
+def pack_model(model: Any) -> bytes:
+    """The bytes of the schema's `ModelT`."""
     tools = foreign.import_framework("ai_edge_litert.tools.flatbuffer_utils", "tflite", "quantizing for TFLite")
-    return bytes(tools.convert_object_to_bytearray(graph.model))
+    return bytes(tools.convert_object_to_bytearray(model))
 
 
 def already_quantized(graph: Graph) -> str:
@@ -131,6 +138,22 @@ def final_softmaxes(graph: Graph) -> tuple[str, ...]:
         if node is not None and node.kind == "SOFTMAX":
             found.append(graph.names[node.outputs[0]])
     return tuple(found)
+
+
+def last_operators(graph: Graph, output: int) -> tuple[str, ...]:
+    """The last layer before an output of the graph, and the operators between; empty where they are many or lead nowhere."""
+    producer = {node.outputs[0]: node for node in graph.nodes if node.outputs}
+    layer, found, pending = "", dict[str, None](), [graph.outputs[output]]
+    while pending and len(found) <= _TAIL:
+        node = producer.get(pending.pop(0))
+        if node is None or graph.operator(node).name in found:
+            continue
+        if node.kind in _WEIGHTED and any(index >= 0 and graph.constant[index] for index in node.inputs):
+            layer = layer or graph.operator(node).name
+            continue
+        found[graph.operator(node).name] = None
+        pending.extend(node.inputs)
+    return (layer, *found) if layer and len(found) <= _TAIL else ()
 
 
 def signature_names(graph: Graph, file: str) -> tuple[str, ...]:

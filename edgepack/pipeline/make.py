@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from edgepack import bundle, compress, convert, digest, evaluate, runtimes
+from edgepack.compress import LayerReport
 from edgepack.digest import Digest
 from edgepack.errors import InexpressibleError, InputError
 from edgepack.names import Precision, VariantId
@@ -39,7 +40,9 @@ GOLDEN_SAMPLES = 4
 
 
 class Measured(Struct, frozen=True):
-    """What running a variant on this machine told. notes: e.g. operators that the quantizer left in float."""
+    """What running a variant on this machine told. notes: e.g. operators that the quantizer left in float;
+    layers: what static quantization did to each
+    """
 
     parity: Parity
     score: float | None
@@ -47,6 +50,7 @@ class Measured(Struct, frozen=True):
     parameters: int | None
     macs: int | None
     notes: tuple[str, ...] = ()
+    layers: tuple[LayerReport, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Workshop:
     inputs: Inputs
     progress: Progress
     school: School
+    _passes: compress.Passes = field(default_factory=compress.Passes)
 
     def make(self, recipe: Recipe) -> Made | Failed:
         """Build, compare and score one variant.
@@ -127,27 +132,33 @@ class Workshop:
         title = f"{self.plan.id_of(recipe)}"
         parent = self.school.loaded(before_conversion(recipe))
         with self.progress.step(f"make {title}"):
-            notes = self._write(recipe, file)
+            quantized = self._write(recipe, file)
         with self.progress.step(f"check {title}"):
             run = runtimes.open_file(file, format)
-            measured, golden = self._measure(parent, run, precision, notes)
+            measured, golden = self._measure(parent, run, precision)
+        if quantized is not None:
+            measured = msgspec.structs.replace(measured, notes=quantized.notes(), layers=quantized.layers)
         (folder / "golden.npz").write_bytes(golden)
         (folder / "measured.json").write_bytes(digest.canonical_json(measured))
 
-    def _write(self, recipe: Recipe, file: Path) -> tuple[str, ...]:
+    def _write(self, recipe: Recipe, file: Path) -> compress.Quantized | None:
         *before, last = recipe
         match last:
             case Convert(format=format):
                 convert.convert(
                     self.school.loaded(before_conversion(recipe)), format, file, self.inputs.probe, self.progress
                 )
-                return ()
-            case Quantize(precision=precision):
-                parent = self._float_file(tuple(before))
-                done = compress.quantize(
-                    parent, format_of(recipe), precision, self.inputs.calibration, file, self.progress
+                return None
+            case Quantize():
+                return compress.quantize(
+                    self._float_file(tuple(before)),
+                    format_of(recipe),
+                    last,
+                    self.inputs.calibration,
+                    file,
+                    self.progress,
+                    passes=self._passes,
                 )
-                return done.notes()
             case Prune() | Recover() | Rehearse():
                 raise AssertionError("a recipe ends in a file")
             case _:
@@ -164,9 +175,7 @@ class Workshop:
             case _:
                 assert_never(made)
 
-    def _measure(
-        self, parent: Loaded, run: Run, precision: Precision, notes: tuple[str, ...]
-    ) -> tuple[Measured, bytes]:
+    def _measure(self, parent: Loaded, run: Run, precision: Precision) -> tuple[Measured, bytes]:
         expected, actual = over(parent.run, self.inputs.probe), over(run, self.inputs.probe)
         parity = evaluate.parity(expected, actual)
         if precision == "fp32":
@@ -179,7 +188,7 @@ class Workshop:
         outputs = over(run, golden)
         parameters, macs = self._count(parent)
         tolerance = tolerances(expected, parity, precision)
-        return Measured(parity, score, tolerance, parameters, macs, notes), bundle.write_golden(golden.inputs, outputs)
+        return Measured(parity, score, tolerance, parameters, macs), bundle.write_golden(golden.inputs, outputs)
 
     def _count(self, parent: Loaded) -> tuple[int | None, int | None]:
         if not isinstance(parent.native, TorchNative) or not parent.native.trainable:

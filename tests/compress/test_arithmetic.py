@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgepack.compress import activations_for
 from edgepack.compress.channels import least_bounds, per_channel, with_bounds
+from edgepack.compress.importance import kept_channels
 from edgepack.compress.operators import Operator, Quantized
-from edgepack.compress.pruning import kept_channels
-from edgepack.compress.quantization import lost
-from edgepack.compress.recovery import learning_rate
+from edgepack.compress.schedules import learning_rate
+from edgepack.compress.trial import lost
+from edgepack.recipe import activations_for
 
 FLOATS = st.floats(-1e3, 1e3, width=32)
 WEIGHTS = arrays.arrays(
@@ -71,9 +71,9 @@ def test_half_of_the_channels_in_eights(channels: int, kept: int) -> None:
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(20, 10**6))
 def test_the_rate_falls_from_its_peak_to_nothing(a: float, b: float, batches: int) -> None:
     early, late = sorted((a, b))
-    assert 0 <= learning_rate(1e-2, late, batches) <= learning_rate(1e-2, early, batches) <= 1e-2
-    assert learning_rate(1e-2, 1.0, batches) < 1e-12
-    assert learning_rate(1e-2, 0.0, 0) < learning_rate(1e-2, 0.0, batches) == 1e-2
+    assert 0 <= learning_rate("cosine", 1e-2, late, batches) <= learning_rate("cosine", 1e-2, early, batches) <= 1e-2
+    assert learning_rate("cosine", 1e-2, 1.0, batches) < 1e-12
+    assert learning_rate("cosine", 1e-2, 0.0, 0) < learning_rate("cosine", 1e-2, 0.0, batches) == 1e-2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""Static quantization of one float file: what every format does alike. Tricks are tried, and kept where they help this model.
+
+Each trial is the quantized file itself in its own runtime, on calibration samples that were held out of the correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from edgepack.compress.calibration import Calibration
+from edgepack.compress.correction import LayerNoise, Walk, walk_through
+from edgepack.compress.operators import Quantized
+from edgepack.compress.ranges import Method, Range
+from edgepack.compress.trial import Quality, Trial
+from edgepack.recipe import Quantize
+from edgepack.samples import Samples
+
+FIT = 16
+"""Samples that biases are corrected on: more changed nothing on EfficientNet-Lite0 and cost in proportion."""
+_LEAST_GAIN_DB = 0.1
+"""What a trick must gain to be kept."""
+_RESCUE_DB = 3.0
+"""What leaving an output's last operators in float must gain."""
+_POOR_DB = 20.0
+"""Below this an output is looked at: perhaps its last operators are what loses it."""
+
+
+class Static(Protocol):
+    """One float file on its way to static integers, in either format."""
+
+    @property
+    def calibration(self) -> Calibration: ...
+
+    def ranges(self, method: Method) -> Mapping[str, Range]:
+        """The range of every tensor, from the one pass over the calibration samples."""
+
+    def write(self, ranges: Mapping[str, Range], in_float: frozenset[str]) -> bytes:
+        """The quantized file. in_float: names of operators that are left alone"""
+
+    def walk(self, data: bytes, samples: Samples) -> tuple[Walk, Callable[[], bytes]]:
+        """A walk beside the float file, and what gives the bytes of the quantized file after it."""
+
+    def last_operators(self, output: int) -> tuple[str, ...]:
+        """The operators between the last layer and an output, that layer first."""
+
+    def with_activation(self, layer: str) -> tuple[str, ...]:
+        """A layer and the operators that the runtime fuses with it."""
+
+    def output_of(self, layer: str) -> str:
+        """The tensor that a layer gives after its activation."""
+
+    def finish(self, data: bytes) -> tuple[bytes, Quantized]:
+        """The file as it is given away, and which of its operators compute on integers."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One quantized file and how it came to be.
+
+    layers: what the walk saw, empty where there was none; corrected: how many biases were moved
+    """
+
+    data: bytes
+    quality: Quality
+    method: Method
+    in_float: frozenset[str] = frozenset()
+    layers: tuple[LayerNoise, ...] = ()
+    corrected: int = 0
+
+
+def best(static: Static, trial: Trial, fit: Samples, wanted: Quantize) -> tuple[Candidate, tuple[str, ...]]:
+    """The best file that the wanted ranges and correction give, and what was found on the way, in words."""
+    chosen, notes = _best_ranges(static, trial, _methods(wanted, trial))
+    chosen, rescued = _rescue_outputs(static, trial, chosen)
+    notes += rescued
+    if wanted.correct == "off" or (wanted.correct == "auto" and not trial.meaningful):
+        return chosen, notes
+    other = corrected(static, trial, fit, chosen)
+    gain = other.quality.sqnr_db - chosen.quality.sqnr_db
+    if other.corrected and (wanted.correct == "on" or gain >= _LEAST_GAIN_DB):
+        return other, (*notes, f"biases of {other.corrected} layers corrected ({gain:+.1f} dB)")
+    # The walk is the measurement of the layers, whether its corrections are kept or not.
+    layers = tuple(replace(layer, shift=0.0) for layer in other.layers)
+    return replace(chosen, layers=layers), (*notes, f"biases as they were (correction: {gain:+.1f} dB)")
+
+
+def corrected(static: Static, trial: Trial, fit: Samples, candidate: Candidate) -> Candidate:
+    """The candidate with its biases corrected, layer by layer."""
+    walk, finish = static.walk(candidate.data, fit)
+    layers = walk_through(walk, lambda layer: True)
+    data = finish()
+    count = sum(layer.shift > 0 for layer in layers)
+    return replace(candidate, data=data, quality=trial.of(data), layers=layers, corrected=count)
+
+
+def attempt(static: Static, trial: Trial, method: Method, in_float: Iterable[str] = ()) -> Candidate:
+    names = frozenset(in_float)
+    data = static.write(static.ranges(method), names)
+    return Candidate(data, trial.of(data), method, names)
+
+
+def _methods(wanted: Quantize, trial: Trial) -> tuple[Method, ...]:
+    if wanted.ranges != "auto":
+        return (wanted.ranges,)
+    return ("minmax", "mse") if trial.meaningful else ("minmax",)
+
+
+def _best_ranges(static: Static, trial: Trial, methods: tuple[Method, ...]) -> tuple[Candidate, tuple[str, ...]]:
+    first, *others = methods
+    chosen = attempt(static, trial, first)
+    notes: tuple[str, ...] = (f"ranges: {first}",)
+    for method in others:
+        if static.ranges(method) == static.ranges(first):
+            continue
+        other = attempt(static, trial, method)
+        gain = other.quality.sqnr_db - chosen.quality.sqnr_db
+        if gain >= _LEAST_GAIN_DB:
+            chosen, notes = other, (f"ranges: {method} ({gain:+.1f} dB over {chosen.method})",)
+        else:
+            notes = (f"ranges: {chosen.method} ({method}: {gain:+.1f} dB)",)
+    return chosen, notes
+
+
+def _rescue_outputs(static: Static, trial: Trial, candidate: Candidate) -> tuple[Candidate, tuple[str, ...]]:
+    """Leave the last operators before a poor output in float, then its last layer too, where that brings the output back.
+
+    A softmax over a thousand classes, or a small change upon a large constant, falls below one step of its output.
+    """
+    notes: tuple[str, ...] = ()
+    for output, quality in enumerate(candidate.quality.outputs_db):
+        if quality is None or quality >= _POOR_DB:
+            continue
+        layer, *after = static.last_operators(output) or ("",)
+        for names in (after, [layer, *after]):
+            if not names or not names[0] or set(names) <= candidate.in_float:
+                continue
+            other = attempt(static, trial, candidate.method, {*candidate.in_float, *names})
+            gain = (other.quality.outputs_db[output] or 0.0) - (candidate.quality.outputs_db[output] or 0.0)
+            if gain >= _RESCUE_DB:
+                candidate = other
+                notes += (
+                    f"output {output} is lost in integers: its last {len(names)} operators stay in float ({gain:+.1f} dB)",
+                )
+                break
+    return candidate, notes
