@@ -6,7 +6,7 @@ NAME.PROFILE.PRECISION[-sNN][-qat].FORMAT      kws.rpi4.w8a8-s50.tflite
 from __future__ import annotations
 
 import re
-from typing import Literal, NewType
+from typing import Literal, NamedTuple, NewType, cast, get_args
 
 from edgepack.errors import InputError
 
@@ -66,6 +66,19 @@ def variant_id(
 ) -> VariantId:
     pruned = f"-s{round(sparsity * 100):02d}" if sparsity else ""
     return VariantId(f"{name}.{profile}.{precision}{pruned}{'-qat' if qat else ''}.{format}")
+
+
+class Parts(NamedTuple):
+    profile: str
+    precision: Precision
+
+
+def parts_of(id: str, name: str) -> Parts | None:
+    """What a variant's id says of it, given its bundle's name; None where it is none of that bundle's."""
+    found = re.fullmatch(re.escape(name) + r"\.(.+)\.([a-z0-9]+)(-s[0-9]{2})?(-qat)?\.(onnx|tflite)", id)
+    if found is None or found[2] not in get_args(Precision):
+        return None
+    return Parts(found[1], cast(Precision, found[2]))
 
 
 def suggest_name(name: str) -> str:

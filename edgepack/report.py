@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from edgepack.digest import Digest
 from edgepack.errors import InputError
 from edgepack.trials import Accuracy, Scenario
+from edgepack.work import Work
 
 SCHEMA = "edgepack.report/1"
 Verdict = Literal["valid", "suspect", "invalid"]
@@ -260,6 +261,7 @@ class Report(Struct, frozen=True, kw_only=True):
     harness_overhead_ns: a model that computes nothing, in the same runtime on that board, timed as the samples are
     sweep, sustained, cold, ops, energy: passes of their own, where they were asked for
     scenario: a load as LoadGen makes it; accuracy: known samples, answered there and here
+    work: what the variant computes, counted on its file; null where the host could not read it
     """
 
     schema: str = SCHEMA
@@ -281,6 +283,7 @@ class Report(Struct, frozen=True, kw_only=True):
     energy: Energy | None = None
     scenario: Scenario | None = None
     accuracy: Accuracy | None = None
+    work: Work | None = None
 
 
 class Comparison(Struct, frozen=True, kw_only=True):

@@ -7,13 +7,14 @@ import io
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from msgspec import structs
 
-from edgepack import digest, evaluate, measure, runtimes, scenarios, sources
+from edgepack import digest, estimate, evaluate, measure, runtimes, scenarios, sources
 from edgepack.bundle import Bundle
 from edgepack.errors import InputError, UsageError
 from edgepack.manifest import VariantRecord
@@ -24,6 +25,7 @@ from edgepack.report import Report
 from edgepack.samples import Array, Arrays, Samples, over
 from edgepack.target import Target
 from edgepack.trials import Accuracy, Difference, Load, Scenario
+from edgepack.work import Work
 
 _SPARE_SECONDS = 240.0
 _SECONDS = 900.0
@@ -67,6 +69,35 @@ def _scenario(session: Session, report: Report, load: Load, target_ns: int) -> S
     deadline = _SPARE_SECONDS + load.seconds + load.most_seconds
     reply = session.call("scenario", request, ScenarioReply, deadline)
     return scenarios.conclude(load, reply.latencies_ns, reply.taken_ns, reply.runtime_version, target_ns)
+
+
+def counted(bundle: Bundle, reports: Sequence[Report], progress: Progress) -> tuple[Report, ...]:
+    """The reports with what their variants compute, so that later builds are estimated from them.
+
+    A host without the framework that reads such a file leaves it out and says so.
+    """
+    known: dict[str, Work | None] = {}
+    for report in reports:
+        if report.variant not in known:
+            known[report.variant] = _count(bundle, bundle.manifest.variant(report.variant), progress)
+    return tuple(structs.replace(report, work=known[report.variant]) for report in reports)
+
+
+def _count(bundle: Bundle, record: VariantRecord, progress: Progress) -> Work | None:
+    try:
+        with _unpacked(bundle, record) as file:
+            return estimate.count(file, record.format)
+    except (UsageError, InputError) as error:
+        progress.note(f"{record.id}: not counted, so that no estimate rests on this run: {error.what}")
+        return None
+
+
+@contextmanager
+def _unpacked(bundle: Bundle, record: VariantRecord) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        file = Path(folder) / record.id
+        file.write_bytes(bundle.read_blob(record.digest, record.size))
+        yield file
 
 
 def accuracy(
@@ -133,9 +164,7 @@ def accuracy(
 
 
 def _here(bundle: Bundle, record: VariantRecord, samples: Samples) -> tuple[Arrays, str]:
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-        file = Path(folder) / record.id
-        file.write_bytes(bundle.read_blob(record.digest, record.size))
+    with _unpacked(bundle, record) as file:
         opened = runtimes.open_session(file, record.format)
         return over(opened.run, samples), opened.runtime
 

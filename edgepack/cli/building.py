@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
@@ -13,7 +13,8 @@ from edgepack.cli.targets import Inventory
 from edgepack.cli.trusting import Downgrade, Expires, For, SignKey, seal
 
 if TYPE_CHECKING:
-    from edgepack.pipeline import HostTime, Request, Result, Weigh
+    from edgepack.estimate import Estimate, NoEstimate
+    from edgepack.pipeline import Estimates, HostTime, Request, Result, Weigh
     from edgepack.ports import Progress
     from edgepack.variant import Judged
 
@@ -215,11 +216,13 @@ def bundle_document(result: Result) -> dict[str, Any]:
         "profile": result.plan.profile.name,
         "default": result.default,
         "baseline": {"score": result.baseline, "size_bytes": result.source_bytes},
-        "variants": [_variant_document(judged, result.host_times) for judged in result.judged],
+        "variants": [_variant_document(judged, result.host_times, result.estimates) for judged in result.judged],
     }
 
 
-def _variant_document(judged: Judged, times: Sequence[HostTime] = ()) -> dict[str, Any]:
+def _variant_document(
+    judged: Judged, times: Sequence[HostTime] = (), estimates: Estimates | None = None
+) -> dict[str, Any]:
     from edgepack.variant import Built
 
     variant = judged.built
@@ -238,6 +241,7 @@ def _variant_document(judged: Judged, times: Sequence[HostTime] = ()) -> dict[st
         "p90_ms": built.p90_ms if built else None,
         "memory_mb": built.memory_mb if built else None,
         "measured": built.measured if built else (),
+        **_estimate_document((estimates or {}).get(variant.id)),
         "parameters": built.parameters if built else None,
         "macs": built.macs if built else None,
         "host": next(
@@ -248,9 +252,28 @@ def _variant_document(judged: Judged, times: Sequence[HostTime] = ()) -> dict[st
     }
 
 
+def _estimate_document(found: Estimate | NoEstimate | None) -> dict[str, Any]:
+    """Fields of their own, so that nobody takes them for `latency_ms`, which stays null where nothing was measured."""
+    from edgepack.estimate import Estimate, NoEstimate
+
+    match found:
+        case Estimate():
+            interval: Any = (found.low_ms, found.high_ms)
+            return {"estimate_ms": interval, "estimate_coverage": found.coverage, "estimate_basis": found.basis}
+        case NoEstimate():
+            return {"estimate_ms": None, "estimate_coverage": None, "estimate_basis": found.reason}
+        case None:
+            return {"estimate_ms": None, "estimate_coverage": None, "estimate_basis": None}
+        case _:
+            assert_never(found)
+
+
 def print_result(result: Result) -> None:
+    from edgepack.estimate import Estimate
+
     baseline = "not scored" if result.baseline is None else f"{result.baseline:.4f}"
     measured = any(document["measured"] for document in map(_variant_document, result.judged))
+    guessed = any(isinstance(found, Estimate) for found in result.estimates.values())
     rows = []
     for judged in result.judged:
         document = _variant_document(judged)
@@ -258,11 +281,29 @@ def print_result(result: Result) -> None:
         score = f"{document['score']:.4f}" if document["score"] is not None else "–"
         sqnr = f"{document['parity']['sqnr_db']:.1f}" if document["parity"] else "–"
         latency = [_latency(judged)] if measured else []
-        rows.append((document["id"], size, score, sqnr, *latency, judged.status, judged.reason))
+        estimate = _estimate_cells(result.estimates.get(judged.built.id)) if guessed else []
+        rows.append((document["id"], size, score, sqnr, *latency, *estimate, judged.status, judged.reason))
     styles = [{"selected": "green", "kept": "", "rejected": "dim"}[judged.status] for judged in result.judged]
     title = f"{result.bundle.path}  ({result.bundle.digest[:19]}…, source scores {baseline})"
-    columns = ("variant", "KB", "score", "SQNR dB", *(["p50 ms"] if measured else []), "status", "reason")
+    columns = (
+        "variant",
+        "KB",
+        "score",
+        "SQNR dB",
+        *(["p50 ms"] if measured else []),
+        *(["estimate ms", "holds"] if guessed else []),
+        "status",
+        "reason",
+    )
     print_table(title, columns, rows, styles)
+
+
+def _estimate_cells(found: Estimate | NoEstimate | None) -> list[str]:
+    from edgepack.estimate import Estimate
+
+    if not isinstance(found, Estimate):
+        return ["–", "–"]
+    return [f"{found.low_ms:.2g} – {found.high_ms:.2g}", f"{found.coverage:.0%}, {found.basis}"]
 
 
 def _latency(judged: Judged) -> str:

@@ -93,14 +93,14 @@ class Trials:
         protocol: BenchProtocol,
         progress: Progress,
     ) -> tuple[Report, ...]:
-        """The reports with what was asked for beside the headline."""
+        """The reports with what was asked for beside the headline, and with what the variant computes."""
         from edgepack import trying
 
         if load := self.load(protocol):
             reports = trying.under_load(targets, reports, load, self.target_latency_ms, progress)
         if self.data:
             reports = trying.accuracy(bundle, targets, reports, self.data, self.part, self.metric, progress)
-        return tuple(reports)
+        return trying.counted(bundle, reports, progress)
 
 
 def _as(load: Load, protocol: BenchProtocol) -> Load:

@@ -32,6 +32,12 @@ def recall(name: str, target: str) -> tuple[Report, ...]:
     return tuple(report.decode(path.read_bytes(), str(path)) for path in found)
 
 
+def everything() -> tuple[Report, ...]:
+    """All reports of all bundles on all boards, oldest first. Raises InputError naming a file that is no report."""
+    found = sorted((home() / "bench").glob("*/*/*.json"), key=lambda path: path.name)
+    return tuple(report.decode(path.read_bytes(), str(path)) for path in found)
+
+
 def baseline(wanted: str, after: Report) -> Report:
     """What a new report is held against.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack import compress, select, store
 from edgepack import plan as plans
 from edgepack.bundle import Bundle
 from edgepack.errors import GateError, InputError
+from edgepack.pipeline.estimating import Estimates, estimates
 from edgepack.pipeline.host_time import HostTime, host_times
 from edgepack.pipeline.make import Made, Workshop, candidate
 from edgepack.pipeline.pack import pack
@@ -21,7 +22,7 @@ from edgepack.plan import Plan
 from edgepack.ports import Progress, Silent
 from edgepack.variant import Failed, Judged
 
-__all__ = ["HostTime", "Request", "Result", "Weigh", "build", "finish", "leads", "plan", "request"]
+__all__ = ["Estimates", "HostTime", "Request", "Result", "Weigh", "build", "finish", "leads", "plan", "request"]
 
 Seal = Callable[[Bundle], Bundle]
 
@@ -31,6 +32,7 @@ class Result:
     """One profile's bundle and how it came to be.
 
     baseline: the source's score, None where it was not scored; host_times: what pruning saved, measured on this machine
+    estimates: of the variants that no board measured: never a measured latency
     """
 
     bundle: Bundle
@@ -40,6 +42,7 @@ class Result:
     judged: tuple[Judged, ...]
     default: str
     host_times: tuple[HostTime, ...] = ()
+    estimates: Estimates = field(default_factory=dict)
 
 
 def bare(bundle: Bundle) -> Bundle:
@@ -127,11 +130,13 @@ def finish(
     with progress.step(f"pack {plan.name} {plan.version} for {plan.profile.name}"):
         bundle = packed(plan, kept, selection.default, out)
         store.add(bundle, "build")
+    with progress.step(f"estimate latencies for {plan.profile.name}"):
+        estimated = estimates(plan, [each for each in made if isinstance(each, Made)])
     times = host_times([each for each in made if isinstance(each, Made)], inputs.probe)
     for time in times:
         progress.note(str(time))
     baseline = inputs.scored.baseline if inputs.scored else None
-    return Result(bundle, plan, baseline, inputs.size_bytes, selection.judged, selection.default, times)
+    return Result(bundle, plan, baseline, inputs.size_bytes, selection.judged, selection.default, times, estimated)
 
 
 def _nothing_left(plan: Plan, judged: tuple[Judged, ...]) -> GateError | InputError:
