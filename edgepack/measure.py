@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from edgepack import comparable, remote, stats
-from edgepack.bench import Listener
+from edgepack.bench import Listener, Side
 from edgepack.bench import bench as bench_release
+from edgepack.bench import bench_pair as bench_two
 from edgepack.bundle import Bundle
 from edgepack.errors import EdgepackError, InputError
 from edgepack.ports import Progress
 from edgepack.protocol import Facts, FactsRequest
-from edgepack.report import BenchProtocol, BundleRef, Comparison, Report
+from edgepack.report import BenchProtocol, BundleRef, Comparison, Pair, Report
 from edgepack.target import Target
 
+T = TypeVar("T")
 AT_ONCE = 8
 _FACTS_SECONDS = 60.0
 
@@ -39,15 +42,49 @@ def bench(
     if variant:
         bundle.manifest.variant(variant)
     ref = reference(bundle)
+
+    def one(session: remote.Session, facts: Facts, target: Target) -> Report:
+        return bench_release(session, facts, target, ref, variant, protocol, now(), listener)
+
+    return _on_each(targets, one, progress)
+
+
+def bench_pair(
+    sides: tuple[Side, Side],
+    targets: Sequence[Target],
+    protocol: BenchProtocol,
+    margin: float,
+    progress: Progress,
+    listener: Listener | None = None,
+) -> tuple[Pair, ...]:
+    """Measure two releases or variants in turns, A B B A, on each target that has both; one pair a target, in order.
+
+    margin: as for `compare`. Raises as `bench`, and InputError where both sides are the same.
+    """
+    if sides[0] == sides[1]:
+        raise InputError(f"both sides are {sides[0].variant or sides[0].ref.name}", expected="two variants or bundles")
+
+    def one(session: remote.Session, facts: Facts, target: Target) -> Pair:
+        first, second = bench_two(session, facts, target, sides, protocol, now(), listener)
+        return Pair((first, second), stats.compare_pairs(first, second, margin))
+
+    return _on_each(targets, one, progress)
+
+
+def _on_each(
+    targets: Sequence[Target], work: Callable[[remote.Session, Facts, Target], T], progress: Progress
+) -> tuple[T, ...]:
+    """The work's result on every target, in order: at the same time on boards that are apart, in turn on those that share this
+    machine. Raises, after all have ended, the first error."""
     shared = [target for target in targets if target.board is not None]
     alone = [target for target in targets if target.board is None]
-    results: dict[str, Report | EdgepackError] = {}
+    results: dict[str, T | EdgepackError] = {}
     with remote.Bastions() as bastions, ThreadPoolExecutor(AT_ONCE) as pool:
 
-        def attempt(target: Target) -> Report | EdgepackError:
+        def attempt(target: Target) -> T | EdgepackError:
             try:
                 with visit(target, bastions) as (session, facts):
-                    return bench_release(session, facts, target, ref, variant, protocol, now(), listener)
+                    return work(session, facts, target)
             except EdgepackError as error:
                 return error
 
@@ -57,16 +94,16 @@ def bench(
                 results[target.name] = attempt(target)
         for name, job in progress.track(jobs.items(), "bench", len(jobs)) if jobs else ():
             results[name] = job.result()
-    return tuple(_reports([results[target.name] for target in targets], progress))
+    return tuple(_good([results[target.name] for target in targets], progress))
 
 
-def _reports(results: Sequence[Report | EdgepackError], progress: Progress) -> Iterator[Report]:
+def _good(results: Sequence[T | EdgepackError], progress: Progress) -> Iterator[T]:
     failed = [result for result in results if isinstance(result, EdgepackError)]
     for error in failed[1:]:
         progress.warn(error.what)
     if failed:
         raise failed[0]
-    yield from (result for result in results if isinstance(result, Report))
+    yield from (result for result in results if not isinstance(result, EdgepackError))
 
 
 @contextmanager

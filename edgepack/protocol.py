@@ -150,6 +150,22 @@ class BenchRequest(Struct, frozen=True, kw_only=True):
     protocol: BenchProtocol
 
 
+class Candidate(Struct, frozen=True, kw_only=True):
+    """One side of a comparison on the board: an installed release and one of its variants, empty for its default"""
+
+    name: str
+    release: str
+    variant: str
+
+
+class PairRequest(Struct, frozen=True, kw_only=True):
+    """Measure two in turns, A B B A, each process fresh."""
+
+    first: Candidate
+    second: Candidate
+    protocol: BenchProtocol
+
+
 class Beat(Struct, frozen=True, kw_only=True):
     """How far a benchmark on a board is: one a block, at most a few a second, while it runs.
 
@@ -232,6 +248,11 @@ class AccuracyReply(Struct, frozen=True, kw_only=True):
     variant: str
     runtime_version: str
     outputs: str
+
+
+class PairReply(Struct, frozen=True, kw_only=True):
+    first: BenchReply
+    second: BenchReply
 
 
 class BlobPart(Struct, frozen=True):

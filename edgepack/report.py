@@ -133,7 +133,10 @@ class Preflight(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True):
-    """Over the samples of all processes. p50_interval_ns: order-statistic confidence interval of the median, 95 %."""
+    """Over the samples of all processes. p50_interval_ns: 95 % confidence interval of the median, for another five processes too.
+
+    It covers the order-statistic interval of all samples and, from two processes on, what the processes' medians say.
+    """
 
     p50_ns: int
     p90_ns: int
@@ -224,7 +227,10 @@ class ColdStart(Struct, frozen=True, kw_only=True):
 
 
 class Operator(Struct, frozen=True, kw_only=True):
-    """An operator, in a pass of its own. ns: in one inference, mean; share: of all operators; calls: in one inference"""
+    """An operator, in a pass of its own.
+
+    ns: in one inference, the mean of the middle half of them; share: of what all operators take; calls: in one inference
+    """
 
     name: str
     kind: str
@@ -307,6 +313,13 @@ class Comparison(Struct, frozen=True, kw_only=True):
     excluded: bool
     validity: Verdict
     reasons: tuple[str, ...]
+
+
+class Pair(Struct, frozen=True):
+    """Two that took turns on one board, and the second over the first."""
+
+    reports: tuple[Report, Report]
+    comparison: Comparison
 
 
 def decode(data: bytes, file: str) -> Report:

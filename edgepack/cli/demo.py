@@ -110,7 +110,7 @@ def _deliver(result: Result, target: Target, progress: Progress) -> tuple[Report
     for each in pushed:
         progress.note(f"{each.target}: {each.reason}")
     exit_with(pushed)
-    protocol = BenchProtocol(processes=3, samples=60)
+    protocol = BenchProtocol()
     with watching((target,)) as (watch, listener):
         reports = measure.bench(result.bundle, (target,), protocol, result.default, watch, listener)
     print_reports(reports)

@@ -68,6 +68,10 @@ def answer(verb: str, root: str, stream: Stream, restricted: bool = False) -> Di
     restricted: whoever asks may only do what the door allows
     """
     raw = _request(stream)
+    if os.path.exists(os.path.join(root, "tuning.json")):
+        from . import tuning
+
+        tuning.restore_if_left(root)
     if restricted:
         from . import door
 
@@ -100,10 +104,10 @@ def answer(verb: str, root: str, stream: Stream, restricted: bool = False) -> Di
         from . import door
 
         return door.authorize(root, decode(AuthorizeRequest, raw), sys.argv[0])
-    if verb == "bench":
+    if verb in ("bench", "bench-pair"):
         from . import bench
 
-        return bench.run(root, raw)
+        return (bench.run if verb == "bench" else bench.run_pair)(root, raw, _say)
     if verb == "scenario":
         from . import scenario
 
@@ -113,6 +117,12 @@ def answer(verb: str, root: str, stream: Stream, restricted: bool = False) -> Di
 
         return accuracy.run(root, raw)
     return _switch(verb, root, raw)
+
+
+def _say(beat: Dict[str, Any]) -> None:
+    """How far a long verb is: a line before the answer. Whoever asked and is gone ends it with the error of a closed pipe."""
+    sys.stdout.write(json.dumps({"beat": beat}, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
 
 
 def _request(stream: Stream) -> Any:

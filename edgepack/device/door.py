@@ -38,6 +38,7 @@ VERBS = (
     "rollback",
     "status",
     "bench",
+    "bench-pair",
     "scenario",
     "accuracy",
 )
@@ -113,6 +114,8 @@ def ensure_allowed(root: str, verb: str, raw: Any) -> None:
                     expected=" or ".join(repr(one) for one in rules.hooks) or "no command at all",
                     advice="edgepack target authorize NAME KEY.pub, with a login that is not restricted",
                 )
+    if verb.startswith("bench") and (raw.get("protocol") or {}).get("governor"):
+        raise Fault("trust", "this key may not change the CPU governor here", advice="measure without --governor")
     key = str(raw.get("key", ""))
     if verb == "runtime" and not key.startswith("system:") and (key not in rules.locks or not raw.get("lock")):
         raise Fault(

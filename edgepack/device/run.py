@@ -17,8 +17,9 @@ import json
 import re
 import sys
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +62,13 @@ class Quantization(NamedTuple):
     scale: float
     zero_point: int
     dtype: str
+
+
+class Shot(NamedTuple):
+    """One prepared inference. set: puts its inputs in place; run: the runtime's own entry, which a benchmark times"""
+
+    set: Callable[[], None]
+    run: Callable[[], object]
 
 
 class Session(ABC):
@@ -117,6 +125,17 @@ class Session(ABC):
     def results(self) -> List[Array]:
         """The stored-form outputs of the last inference, as the caller's own copies."""
 
+    def build(self) -> str:
+        """What the runtime's library says of how it was built; empty where it does not tell."""
+        return ""
+
+    @abstractmethod
+    def shot(self, arrays: Sequence[Array]) -> Shot:
+        """An inference of these stored-form inputs, past the runtime's Python wrapper where it has one.
+
+        All shots of a session must have the same shapes, and nothing but them is to be run after the first was made.
+        """
+
 
 def open_model(path: Union[str, Path], runtime: str, threads: int = 1) -> Session:
     """Open `path` with `runtime` (`litert`, `tflite-runtime` or `onnxruntime`) on that many threads.
@@ -129,7 +148,7 @@ def open_model(path: Union[str, Path], runtime: str, threads: int = 1) -> Sessio
         raise ModelError(f"{path}: no such file")
     module = _import(runtime)
     if runtime == "onnxruntime":
-        return _OnnxSession(module, str(path), threads)
+        return OnnxSession(module, str(path), threads)
     return _LiteSession(module, str(path), runtime, threads)
 
 
@@ -160,7 +179,7 @@ class _LiteSession(Session):
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: {runtime} cannot open it: {_one_line(error)}") from None
-        self.runtime, self.version = runtime, _version(runtime)
+        self.runtime, self.version = runtime, version_of(runtime)
         self._in, self._out = _ordered_details(self._interpreter)
         self.inputs = [_lite_tensor(name, detail) for name, detail in self._in]
         self.outputs = [_lite_tensor(name, detail) for name, detail in self._out]
@@ -184,12 +203,20 @@ class _LiteSession(Session):
     def results(self) -> List[Array]:
         return [self._interpreter.get_tensor(detail["index"]) for _, detail in self._out]
 
+    def shot(self, arrays: Sequence[Array]) -> Shot:
+        try:
+            self.prepare(arrays)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{self.runtime} cannot run it on inputs of these shapes: {_one_line(error)}") from None
+        inner = getattr(self._interpreter, "_interpreter", None)
+        return Shot(partial(self.prepare, arrays), getattr(inner, "Invoke", self._interpreter.invoke))
 
-class _OnnxSession(Session):
+
+class OnnxSession(Session):
     """An ONNX file in onnxruntime's CPU provider. Timed inferences go through an IO binding: no copies, no name look-ups."""
 
-    def __init__(self, module: Any, path: str, threads: int) -> None:
-        options = module.SessionOptions()
+    def __init__(self, module: Any, path: str, threads: int, options: Any = None) -> None:
+        options = options or module.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # warnings of the runtime are not the application's
@@ -200,6 +227,8 @@ class _OnnxSession(Session):
         except self._errors as error:
             raise ModelError(f"{path}: onnxruntime cannot open it: {_one_line(error)}") from None
         self.runtime, self.version = "onnxruntime", str(module.__version__)
+        self._build = getattr(module, "get_build_info", str)
+        self._run_options = module.RunOptions()  # made once: without it every call makes one, for half a microsecond
         self.inputs = [_onnx_tensor(node) for node in self._session.get_inputs()]
         self.outputs = [_onnx_tensor(node) for node in self._session.get_outputs()]
         self.quantized_inputs = [None] * len(self.inputs)
@@ -225,6 +254,27 @@ class _OnnxSession(Session):
 
     def results(self) -> List[Array]:
         return list(self._binding.copy_outputs_to_cpu())
+
+    def build(self) -> str:
+        return _one_line(self._build())
+
+    def end_profiling(self) -> str:
+        """The file that holds the profile, where one was asked for."""
+        return str(self._session.end_profiling())
+
+    def shot(self, arrays: Sequence[Array]) -> Shot:
+        self.prepare(arrays)
+        bound = self._bound
+        inner, native = getattr(self._session, "_sess", None), getattr(self._binding, "_iobinding", None)
+        if inner is None or native is None:
+            run = partial(self._session.run_with_iobinding, self._binding, self._run_options)
+        else:
+            run = partial(inner.run_with_iobinding, native, self._run_options)
+        return Shot(lambda: _keep(bound), run)
+
+
+def _keep(arrays: Sequence[Array]) -> None:
+    """The binding borrows their memory and has its inputs already: there is nothing to set."""
 
 
 def _ordered_details(interpreter: Any) -> Tuple[List[Tuple[str, Any]], List[Tuple[str, Any]]]:
@@ -318,7 +368,8 @@ def _import(runtime: str) -> Any:
         ) from None
 
 
-def _version(runtime: str) -> str:
+def version_of(runtime: str) -> str:
+    """The installed version of a runtime's package; empty where it says none."""
     from importlib import metadata
 
     try:
@@ -327,7 +378,7 @@ def _version(runtime: str) -> str:
         return ""
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: Any) -> str:
     return " ".join(str(error).split())[:300]
 
 

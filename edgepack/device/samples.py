@@ -7,16 +7,18 @@ from typing import Any, List
 from . import run as models
 
 
-def golden(session: models.Session, file: str) -> List[List[Any]]:
-    """The golden samples one at a time, as the model stores them."""
+def golden(session: models.Session, file: str, batch: int = 1) -> List[List[Any]]:
+    """The golden samples, `batch` of them at a time, as the model stores them. Raises ModelError where it takes no such batch."""
     import numpy as np
 
     with np.load(file, allow_pickle=False) as arrays:
         inputs = [arrays[f"input_{index}"] for index in range(len(session.inputs))]
-    return [session.stored([array[i : i + 1] for array in inputs]) for i in range(len(inputs[0]))]
+    count = len(inputs[0])
+    rows = [[(start + offset) % count for offset in range(batch)] for start in range(count)]
+    return [session.stored([np.ascontiguousarray(array[row]) for array in inputs]) for row in rows]
 
 
-def seeded(session: models.Session) -> List[List[Any]]:
+def seeded(session: models.Session, batch: int = 1) -> List[List[Any]]:
     """One set of seeded noise: floats of a standard normal, integers zero or one so that they index any table."""
     import numpy as np
 
@@ -24,6 +26,8 @@ def seeded(session: models.Session) -> List[List[Any]]:
     arrays = []
     for tensor in session.inputs:
         shape = tuple(1 if size is None else size for size in tensor.shape)
+        if batch > 1:
+            shape = (batch, *shape[1:])
         kind = np.dtype(tensor.dtype)
         noise = random.standard_normal(shape) if kind.kind == "f" else random.integers(0, 2, shape)
         arrays.append(noise.astype(kind))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgepack import protocol
-from edgepack.device import bench, conditions, release
+from edgepack.device import bench, bench_process, conditions, release
 from edgepack.device.faults import Fault
 from edgepack.report import BenchProtocol, Conditions
 
@@ -69,14 +69,15 @@ def _use_python(root: Path, python: str) -> None:
 
 
 def _ask(root: Path, variant: str = "", **settings: Any) -> protocol.BenchReply:
-    request = protocol.BenchRequest(name="sum", release=RELEASE, variant=variant, protocol=BenchProtocol(**settings))
-    reply = bench.run(str(root), msgspec.to_builtins(request))
+    how = BenchProtocol(**{"warm_seconds": 0.0, "least_seconds": 0.0, **settings})
+    request = protocol.BenchRequest(name="sum", release=RELEASE, variant=variant, protocol=how)
+    reply = bench.run(str(root), msgspec.to_builtins(request), lambda beat: None)
     return msgspec.convert(json.loads(json.dumps(reply)), protocol.BenchReply)
 
 
 @pytest.mark.parametrize("inputs", ["golden", "seeded"])
 def test_every_process_is_fresh_and_keeps_every_sample(root: Path, inputs: str) -> None:
-    reply = _ask(root, processes=2, warmup=3, samples=20, inputs=inputs)
+    reply = _ask(root, processes=2, warmup=3, samples=20, most_samples=20, inputs=inputs)
     assert (reply.variant, reply.runtime, reply.lock) == (VARIANT, "onnxruntime", "")
     assert reply.runtime_version
     assert len(reply.processes) == 2
@@ -91,7 +92,7 @@ def test_every_process_is_fresh_and_keeps_every_sample(root: Path, inputs: str) 
 
 
 def test_the_cap_ends_a_process_early(root: Path) -> None:
-    (process,) = _ask(root, processes=1, warmup=0, samples=10_000_000, seconds=0.05).processes
+    (process,) = _ask(root, processes=1, warmup=0, samples=10_000_000, most_samples=10_000_000, seconds=0.05).processes
     assert 1 <= len(process.samples_ns) < 10_000_000
     assert sum(process.samples_ns) < 1e9
 
@@ -104,9 +105,14 @@ def test_it_runs_from_the_zipped_agent(root: Path, tmp_path: Path) -> None:
             zipped.write(file, f"board_agent/{file.name}")
     code = (
         "import sys, json; sys.path.insert(0, sys.argv[1]); from board_agent import bench;"
-        "assert 'edgepack' not in sys.modules; print(json.dumps(bench.run(sys.argv[2], json.load(sys.stdin))))"
+        "assert 'edgepack' not in sys.modules; print(json.dumps(bench.run(sys.argv[2], json.load(sys.stdin), lambda beat: None)))"
     )
-    request = {"name": "sum", "release": RELEASE, "variant": "", "protocol": {"processes": 1, "samples": 2}}
+    request = {
+        "name": "sum",
+        "release": RELEASE,
+        "variant": "",
+        "protocol": {"processes": 1, "samples": 2, "most_samples": 2},
+    }
     import subprocess
 
     done = subprocess.run(
@@ -142,7 +148,7 @@ def test_a_crash_names_the_process_and_the_signal(root: Path, tmp_path: Path, sc
 
 
 def test_a_hanging_process_is_killed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "START_SECONDS", 0.2)
+    monkeypatch.setattr(bench_process, "START_SECONDS", 0.2)
     _use_python(root, _script(tmp_path / "python", "sleep 60"))
     with pytest.raises(Fault, match="no answer within") as fault:
         _ask(root, seconds=0.1)
@@ -198,6 +204,8 @@ def test_conditions_of_a_raspberry_pi(tmp_path: Path) -> None:
         throttled=0x50005,
         load_1m=0.31,
         memory_available_kb=3_000_000,
+        temperatures_c={"cpu-thermal": 48.312, "gpu-thermal": 80.0},
+        undervoltage=True,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from edgepack import digest, stats
+from edgepack import digest, stats, verdict
 from edgepack.manifest import SCHEMA, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
 from edgepack.model import Signature, TensorSpec
 from edgepack.names import FileFormat, Precision, VariantId, variant_id
@@ -201,7 +201,7 @@ def a_report(
         governor="ondemand", mhz=last.mhz, temperature_c=last.temperature_c, throttled=last.throttled, load_1m=1.02,
         memory_available_kb=3_050_000,
     )  # fmt: skip
-    evidence = stats.Evidence(runs, summary, 1200, before, after, board, 4)
+    evidence = verdict.Evidence(runs, summary, 1200, before, after, board, 4)
     given: dict[str, Any] = {
         "bundle": BundleRef("digits", "1.0.0", A_DIGEST),
         "variant": "digits.rpi4.w8a8-s50.tflite",
@@ -227,7 +227,7 @@ def a_report(
         "processes": runs,
         "summary": summary,
         "harness_overhead_ns": 1200,
-        "validity": stats.judge(evidence),
+        "validity": verdict.judge(evidence),
     }
     return Report(**{**given, **(_passes(level, random) if passes else {}), **more})
 
