@@ -178,7 +178,7 @@ def a_process(
 def a_report(
     board: BoardKind | None = None,
     level: float = 4.2e5,
-    processes: int = 3,
+    processes: int = 5,
     samples: int = 60,
     trace: Trace = "steady",
     passes: bool = False,
