@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edgepack.manifest import Manifest
 from edgepack.names import VariantId
@@ -14,6 +14,8 @@ from edgepack.reports import html
 from edgepack.reports.drawing import Picture, byte_size, figures
 from edgepack.reports.fronts import Point, Scale, front_picture, share_interval
 from edgepack.reports.html import Column, Content, Markup, element
+from edgepack.reports.layers import Layer
+from edgepack.reports.layers import chapter as layers_chapter
 from edgepack.reports.measured import device
 from edgepack.reports.timing import doubt_of
 from edgepack.variant import Built, Failed, Judged, Parity
@@ -25,12 +27,24 @@ _SHARES = ("top1", "top5")
 
 @dataclass(frozen=True)
 class Build:
-    """baseline: the source's score, None where it was not scored; source_bytes: None where nobody knows it any more"""
+    """baseline: the source's score, None where it was not scored; source_bytes: None where nobody knows it any more
+
+    layers: what static quantization did, by the variant's name
+    """
 
     manifest: Manifest
     judged: tuple[Judged, ...]
     baseline: float | None
     source_bytes: int | None = None
+    layers: Mapping[str, Sequence[Layer]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search tried. said: in a sentence or two, for the page; trials: judged `kept` those of its front"""
+
+    said: str
+    trials: Build
 
 
 def packed(manifest: Manifest) -> Build:
@@ -171,7 +185,8 @@ def _score_scale(build: Build) -> Scale:
     if not _scored(build) or baseline is None:
         return Scale("SQNR against the source, dB", better="higher")
     pairs = [(j.built.score, j.built.drop) for j in build.judged if isinstance(j.built, Built)]
-    lower = any((baseline - score) * drop < 0 for score, drop in pairs if score is not None and drop is not None)
+    signs = [(baseline - score) * drop for score, drop in pairs if score is not None and drop is not None]
+    lower = sum(sign < 0 for sign in signs) > sum(sign > 0 for sign in signs)
     limit = None if budget is None else baseline + budget if lower else baseline - budget
     name = "" if budget is None else f"budget: at most {budget:g} worse"
     return Scale(f"{metric or 'score'}, evaluation data", "plain", "lower" if lower else "higher", limit, name)
@@ -179,15 +194,9 @@ def _score_scale(build: Build) -> Scale:
 
 def variants(build: Build, reports: Sequence[Report]) -> Markup:
     """The chapter: pictures and the table of all variants."""
-    measures = (build.manifest.metric or "score", "drop", "SQNR, dB", "max. error")
     known = timed(build, reports)
     measured_here = any(isinstance(j.built, Built) and j.built.latency_ms is not None for j in build.judged)
-    columns = [
-        Column("variant", "name"),
-        Column("verdict"),
-        *(Column(title, "number") for title in ("size", *measures)),
-        *([Column("median, ms", "number")] if measured_here else []),
-    ]
+    columns = _columns(build, measured_here)
     rows = [_variant_row(one, measured_here) for one in sorted(build.judged, key=_place)]
     against = latency_front_picture(build, known)
     latency = []
@@ -201,8 +210,37 @@ def variants(build: Build, reports: Sequence[Report]) -> Markup:
             element("h2", "Accuracy against size"),
             html.figure(size_picture(build), _caption(build)),
             html.table("Variants", columns, rows, heads=0),
+            *(part for name, layers in build.layers.items() for part in layers_chapter(name, layers)),
         ]
     )
+
+
+def search(found: Search) -> Markup:
+    """The chapter of a search: all trials, the front named."""
+    front = latency_front_picture(found.trials, {})
+    marks: tuple[Content, ...] = (
+        element("span", "on the front of score, size and latency", kind="mark kept"),
+        ", ",
+        element("span", "beaten by another", kind="mark rejected"),
+        ".",
+    )
+    best = [one for one in sorted(found.trials.judged, key=_place) if one.status == "kept"]
+    rows = [_variant_row(one, front is not None) for one in best]
+    return html.join(
+        [
+            element("h2", "The search"),
+            element("p", found.said),
+            *([html.figure(front, "Every trial that was measured.")] if front else []),
+            html.figure(size_picture(found.trials), element("span", *marks)),
+            html.table("The front", _columns(found.trials, front is not None), rows, heads=0),
+        ]
+    )
+
+
+def _columns(build: Build, timed: bool) -> list[Column]:
+    measures = ("size", build.manifest.metric or "score", "drop", "SQNR, dB", "max. error")
+    numbers = (*measures, *(["median, ms"] if timed else []))
+    return [Column("variant", "name"), Column("verdict"), *(Column(title, "number") for title in numbers)]
 
 
 def _caption(build: Build) -> Markup:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from edgepack.report import Conditions, Report, Verdict
-from edgepack.reports import html
-from edgepack.reports.drawing import byte_size, duration, figures, time_unit
+from edgepack.report import Conditions, Report
+from edgepack.reports import html, passes
+from edgepack.reports.drawing import byte_size, duration, figures
 from edgepack.reports.html import Column, Content, Markup, element
-from edgepack.reports.timing import MOST_DOTS, course_picture, latency_picture, sustained_picture, threads_picture
-from edgepack.reports.treemap import colour_of, kinds, operators_picture
+from edgepack.reports.timing import MOST_DOTS, course_picture, latency_picture
 from edgepack.stats import percentile
 
 _DOTS_OF_A_PAGE = 4 * MOST_DOTS
@@ -42,10 +41,6 @@ def emulated(report: Report) -> bool:
     return str(report.device.get("board")) in ("emulated", "machine")
 
 
-def mark(given: Verdict) -> Markup:
-    return element("span", given, kind=f"mark {given}")
-
-
 def device(report: Report) -> str:
     kind = str(report.device.get("board") or "")
     model = str(report.device.get("board_model") or report.device.get("cpu_model") or report.run_context.target)
@@ -63,7 +58,7 @@ def cards(report: Report) -> list[Markup]:
     peak = max(process.vmhwm_kb for process in report.processes)
     own = max(process.vmhwm_kb - process.baseline_kb for process in report.processes)
     tiles = [
-        html.card(duration(summary.p50_ns), f"median {where}; 95 % interval {between(summary.p50_interval_ns)}", doubtful),
+        html.card(duration(summary.p50_ns), f"median {where}; 95 % interval {passes.between(summary.p50_interval_ns)}", doubtful),
         html.card(duration(summary.p90_ns), f"90th percentile; 99th {duration(summary.p99_ns)}", doubtful),
         html.card(f"{peak * 1.024e-3:.0f} MB", f"peak memory, {own * 1.024e-3:.1f} MB above the runtime’s own"),
     ]  # fmt: skip
@@ -130,11 +125,11 @@ def overview(reports: Sequence[Report]) -> Markup:
     """A line a run, its verdict first."""
     rows: list[list[Content]] = [
         [
-            mark(report.validity.verdict),
+            passes.mark(report.validity.verdict),
             element("a", _run(report), attributes={"href": f"#run-{number}"}),
             report.run_context.target,
             duration(report.summary.p50_ns),
-            between(report.summary.p50_interval_ns),
+            passes.between(report.summary.p50_interval_ns),
             duration(report.summary.p90_ns),
             f"{max(process.vmhwm_kb for process in report.processes) * 1.024e-3:.0f} MB",
         ]
@@ -149,12 +144,6 @@ def _run(report: Report) -> str:
     """`1.0.0 w8a8-s50.tflite`, with threads where there are several: what tells the runs of a page apart."""
     threads = f", {report.runtime.threads} threads" if report.runtime.threads > 1 else ""
     return f"{report.bundle.version} {'.'.join(report.variant.split('.')[-2:])}{threads}"
-
-
-def between(ends: tuple[int, int]) -> str:
-    """`0.4295 … 0.4301 ms`: a figure more than a value has, or both ends would often look the same."""
-    unit, scale = time_unit(ends[0])
-    return f"{ends[0] / scale:.4g} … {ends[1] / scale:.4g} {unit}"
 
 
 def chapter(report: Report, number: int, of: int) -> Markup:
@@ -176,12 +165,14 @@ def chapter(report: Report, number: int, of: int) -> Markup:
             html.figure(course_picture(report, most), _course_caption(report)),
             element("h3", "Distribution"),
             html.figure(latency_picture(report, most), _distribution_caption(report, most)),
-            *_sustained(report),
-            *_sweep(report),
-            *_operators(report),
+            *passes.sustained(report),
+            *passes.sweep(report),
+            *passes.operators(report),
             element("h3", "Processes"),
             _processes(report),
-            *_cold(report),
+            *passes.cold(report),
+            *passes.scenario(report),
+            *passes.accuracy(report),
             element("h3", "Conditions before and after"),
             _conditions(report.run_context.before, report.run_context.after),
             html.folded("The board, in full", _facts(report)),
@@ -220,89 +211,8 @@ def _distribution_caption(report: Report, most: int) -> str:
     drawn = f" Of {count} samples some {most} are drawn as dots, the slowest all." if count > most else ""
     return (
         "The line: share of samples at or below a latency; bars show the shape. "
-        f"Shaded: the median’s 95 % interval, {between(report.summary.p50_interval_ns)}.{drawn}"
+        f"Shaded: the median’s 95 % interval, {passes.between(report.summary.p50_interval_ns)}.{drawn}"
     )
-
-
-def _sustained(report: Report) -> list[Markup]:
-    if not report.sustained:
-        return []
-    rows: list[list[Content]] = [
-        [
-            str(each.minute + 1),
-            duration(each.p50_ns),
-            duration(each.p90_ns),
-            "–" if each.temperature_c is None else f"{each.temperature_c:.1f} °C",
-            f"{max(each.mhz)} MHz" if each.mhz else "–",
-        ]
-        for each in report.sustained
-    ]
-    columns = [Column("minute"), *(Column(name, "number") for name in ("p50", "p90", "temperature", "clock"))]
-    return [
-        element("h3", "Under sustained load"),
-        html.figure(
-            sustained_picture(report), "One load without a pause. What minute one shows need not hold at the end."
-        ),
-        html.folded(f"The {len(rows)} minutes as numbers", html.table("Sustained load", columns, rows)),
-    ]
-
-
-def _sweep(report: Report) -> list[Markup]:
-    if not report.sweep:
-        return []
-    rows: list[list[Content]] = [
-        [
-            str(point.threads),
-            mark(point.verdict),
-            duration(point.p50_ns),
-            between(point.interval_ns),
-            duration(point.p90_ns),
-            f"{figures(point.throughput_per_s)} / s",
-        ]
-        for point in sorted(report.sweep, key=lambda point: point.threads)
-    ]
-    numbers = ("p50", "95 % interval", "p90", "throughput")
-    columns = [Column("threads"), Column("verdict"), *(Column(name, "number") for name in numbers)]
-    return [
-        element("h3", "Threads"),
-        html.figure(
-            threads_picture(report), "Hollow: that number of threads was not measured validly; the table says how."
-        ),
-        html.table("Threads", columns, rows),
-    ]
-
-
-def _operators(report: Report) -> list[Markup]:
-    if not any(op.ns > 0 for op in report.ops):
-        return []
-    grouped = kinds(report.ops)
-    total = sum(kind.ns for kind in grouped)
-    sums: list[list[Content]] = [
-        [_swatch(row, k.name), str(sum(op.calls for op in k.ops)), duration(k.ns), _share(k.ns / total)]
-        for row, k in enumerate(grouped)
-    ]
-    ordered = sorted(report.ops, key=lambda op: -op.ns)
-    each: list[list[Content]] = [[op.name, op.kind, str(op.calls), duration(op.ns), _share(op.share)] for op in ordered]
-    numbers = [Column(name, "number") for name in ("calls", "time", "share")]
-    every = html.table("Operators", [Column("operator", "reason"), Column("kind"), *numbers], each)
-    return [
-        element("h3", "Operators"),
-        html.figure(
-            operators_picture(report.ops),
-            "From a pass of its own with the runtime’s profiler on, which costs time: shares, not the latency above.",
-        ),
-        html.table("Kinds of operators", [Column("kind"), *numbers], sums),
-        html.folded(f"All {len(each)} operators", every) if len(each) <= 2000 else html.NOTHING,
-    ]
-
-
-def _swatch(row: int, name: str) -> Markup:
-    swatch = element("i", "", kind=f"swatch {colour_of(row)}", attributes={"aria-hidden": "true"})
-    return element("span", swatch, name, kind="name")
-
-
-def _share(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def _processes(report: Report) -> Markup:
@@ -323,22 +233,6 @@ def _processes(report: Report) -> Markup:
     return html.table(
         "Processes", [Column(title, "number" if place else "") for place, title in enumerate(titles)], rows
     )
-
-
-def _cold(report: Report) -> list[Markup]:
-    cold = report.cold
-    if cold is None:
-        return []
-    whole = cold.import_ns + cold.load_ns + cold.first_ns
-    cache = "files not in memory" if cold.page_cache == "cold" else "files still in memory"
-    tiles = [
-        html.card(duration(whole), f"from a fresh process to the first answer, {cache}"),
-        html.card(duration(cold.import_ns), "import of the runtime"),
-        html.card(duration(cold.load_ns), "load of the model"),
-        html.card(duration(cold.first_ns), "first inference"),
-    ]
-    note = [element("p", cold.note, kind="note")] if cold.note else []
-    return [element("h3", "Cold start"), html.cards(tiles), *note]
 
 
 def _conditions(before: Conditions, after: Conditions) -> Markup:
