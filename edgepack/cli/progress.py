@@ -35,10 +35,11 @@ class Terminal:
 
     def track(self, items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
         count = len(items) if total is None and isinstance(items, Sized) else total
+        start = time.perf_counter()
         self._show(title)
         try:
             for index, item in enumerate(items):
-                self._titles[-1] = f"{title} {_bar(index, count)}"
+                self._titles[-1] = f"{title} {_bar(index, count)}{_left(index, count, time.perf_counter() - start)}"
                 self._status.update(self._line())
                 yield item
         finally:
@@ -72,6 +73,14 @@ def _bar(done: int, count: int | None) -> str:
         return str(done)
     filled = round(20 * done / count)
     return f"{'━' * filled}{'╌' * (20 - filled)} {done}/{count}"
+
+
+def _left(done: int, count: int | None, seconds: float) -> str:
+    """How long the rest takes if it goes on as it went."""
+    if not done or not count:
+        return ""
+    minutes, rest = divmod(round(seconds / done * (count - done)), 60)
+    return f", about {minutes}:{rest:02d} left"
 
 
 class Plain:

@@ -1,10 +1,11 @@
-"""Where a training stands, after each epoch, so that one which was killed goes on and ends where it would have."""
+"""Where a training stands, at the end of an epoch, so that one which was killed goes on and ends where it would have."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from edgepack import files
@@ -55,7 +56,8 @@ def load(path: Path) -> Standing | None:
         return None
     try:
         return Standing.from_bytes(path.read_bytes())
-    except (RuntimeError, TypeError, ValueError, EOFError, OSError, KeyError) as error:
+    except (UnpicklingError, RuntimeError, TypeError, ValueError, EOFError, OSError, KeyError) as error:
         raise InputError(
-            f"the checkpoint {path} cannot be read: {error}", advice=f"remove {path}: training then starts anew"
+            f"the checkpoint {path} cannot be read: {str(error).splitlines()[0]}",
+            advice=f"remove {path}: training then starts anew",
         ) from error

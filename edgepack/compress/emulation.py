@@ -17,7 +17,7 @@ from edgepack.errors import InexpressibleError
 from edgepack.names import Precision
 from edgepack.recipe import Rehearse
 
-_NAME = "edgepack_ranges"
+_NAME = "edgepack_range"
 _MOVES = 0.05
 _SETTLED = 0.6
 """After this share of the epochs, ranges and batch norms stay as they are, and the weights settle on them."""
@@ -44,16 +44,17 @@ def _bits(precision: Precision) -> _Bits:
 
 
 class Emulation:
-    """What is rounded in a module that trains."""
+    """What is rounded in a module that trains; `is_settled` once ranges and batch norms move no more."""
 
-    def __init__(self, module: Any) -> None:
-        self._module = module
+    def __init__(self, ranges: list[Any]) -> None:
+        self.is_settled = False
+        self._ranges = ranges
 
     def settle(self, done: float) -> None:
         """Freeze ranges and batch norms once `done` (0..1) of the training is over."""
-        for part in getattr(self._module, _NAME).values():
-            part.frozen = done >= _SETTLED
-        self._module.freezes_norms = done >= _SETTLED
+        self.is_settled = done >= _SETTLED
+        for part in self._ranges:
+            part.frozen = self.is_settled
 
 
 @contextmanager
@@ -63,7 +64,6 @@ def emulating(module: Any, step: Rehearse) -> Iterator[Emulation]:
     Afterwards the module is as it was, with the weights it learned, unrounded. Raises InexpressibleError where no layer has
     weights.
     """
-    import torch
     from torch.nn.utils import parametrize
 
     found = layers.weighted(module)
@@ -73,35 +73,37 @@ def emulating(module: Any, step: Rehearse) -> Iterator[Emulation]:
             advice="set [build] qat = false",
         )
     bits = _bits(step.precision)
-    ranges = torch.nn.ModuleDict()
-    handles = []
-    for place, layer in enumerate(found.values()):
+    ranges, handles = [], []
+    for layer in found.values():
         axis = 1 if getattr(layer, "transposed", False) else 0
         parametrize.register_parametrization(layer, "weight", _rounded_weights(bits.weights, axis), unsafe=True)
         if bits.activations is not None:
-            ranges[str(place)] = part = _range(bits.activations)
-            handles.append(layer.register_forward_pre_hook(_rounding(part)))
-    module.add_module(_NAME, ranges)
-    module.freezes_norms = False
-    handles.append(module.register_forward_pre_hook(_freezing))
+            ranges.append(_range(bits.activations))
+            layer.add_module(_NAME, ranges[-1])  # of the module's state, so that a checkpoint holds it
+            handles.append(layer.register_forward_pre_hook(_rounding(ranges[-1])))
+    emulation = Emulation(ranges)
+    handles.append(module.register_forward_pre_hook(_freezing(emulation)))
     try:
-        yield Emulation(module)
+        yield emulation
     finally:
         for handle in handles:
             handle.remove()
         for layer in found.values():
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-        delattr(module, _NAME)
-        del module.freezes_norms
+            if hasattr(layer, _NAME):
+                delattr(layer, _NAME)
 
 
-def _freezing(module: Any, _inputs: Any) -> None:
+def _freezing(emulation: Emulation) -> Any:
     import torch
 
-    if module.training and module.freezes_norms:
-        for layer in module.modules():
-            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-                layer.eval()
+    def freeze(module: Any, _inputs: Any) -> None:
+        if module.training and emulation.is_settled:
+            for layer in module.modules():
+                if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
+
+    return freeze
 
 
 def _rounding(part: Any) -> Any:

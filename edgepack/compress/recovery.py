@@ -22,6 +22,8 @@ from edgepack.samples import TrainingData
 
 _NOTES = 5
 _SMALL_MACS = 10_000_000
+_KEPT_SECONDS = 2.0
+"""Epochs shorter than this are not each worth a write that the disk confirms."""
 
 
 def recover(
@@ -40,7 +42,7 @@ def recover(
     Labels decide the goal: integers cross entropy, floats mean squared error, none the teacher's answers alone. `step.distil`
     weighs the teacher's answers (softened by a temperature of 2 for classes, Hinton et al. 2015) against the labels.
     A `Rehearse` rounds weights and activations while it trains; what comes back is a float module all the same.
-    checkpoint: a file that holds where training stands after each epoch, found there it goes on, to the same end
+    checkpoint: a file that holds where training stands at the end of an epoch; found there it goes on, to the same end
     crew: the processes that train together, all of them calling this; only the leader's result counts
     The same data and seed give the same weights; for modules of more than 10 million MACs a sample, with the same number of
     torch's threads. Raises InputError for an empty epoch, labels or inputs that do not fit, a loss that is not finite, and
@@ -75,6 +77,7 @@ def _train(
     emulated: emulation.Emulation | None,
 ) -> None:
     begun, first = time.monotonic(), course.epochs
+    kept = -_KEPT_SECONDS
     every = max(1, step.epochs // _NOTES)
     title = "recover by training" if isinstance(step, Recover) else f"rehearse {step.precision} by training"
     for epoch in progress.track(range(first, step.epochs), title, step.epochs - first):
@@ -84,7 +87,8 @@ def _train(
             emulated.settle(epoch / step.epochs)
         _seed(step.seed, epoch + 1)
         passed = course.epoch(training)
-        if checkpoint is not None:
+        if checkpoint is not None and (course.is_over or time.monotonic() - begun - kept >= _KEPT_SECONDS):
+            kept = time.monotonic() - begun
             checkpoints.save(checkpoint, course.standing())
         for tracker in trackers:
             tracker.log(epoch + 1, _values(passed, time.monotonic() - begun))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, assert_never
 
 from edgepack.home import home
@@ -65,6 +67,8 @@ class _TensorBoard:
 
 def _tensorboard(project: str, run: str, settings: dict[str, Any], progress: Progress) -> Iterator[Tracker]:
     foreign.import_framework("tensorboard", "track", _PURPOSE)
+    # Its own mark of a build without TensorFlow, which it would import for ten seconds only to open a file.
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
     module = foreign.import_framework("torch.utils.tensorboard", "track", _PURPOSE)
     place = folder() / "tensorboard" / project / run
     progress.note(f"TensorBoard: {place}")

@@ -107,7 +107,7 @@ class Course:
             epochs=self._epochs,
             batches=self._batches,
             per_epoch=self._per_epoch,
-            goal=self._goal or "",
+            goal=self._goal.value if self._goal else "",
             student=self.student.state_dict(),
             optimizer=self._optimizer.state_dict(),
             best_loss=self._best_loss,
