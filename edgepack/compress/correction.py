@@ -7,7 +7,7 @@ the float and the quantized model side by side does all layers: each operator ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.compress.operators import Operator
+from edgepack.compress.rounding import Rows, rounded
 from edgepack.samples import Array
 
 Channels = NDArray[np.float64]
@@ -39,6 +40,12 @@ class Walk(Protocol):
     def layers(self) -> Sequence[Layer]:
         """The layers that are quantized, in the order in which they run."""
 
+    def rows(self, layer: Layer) -> Rows | None:
+        """The layer's weights and what they meet, before it was reached; None where it is of a kind that is not rounded anew."""
+
+    def replace(self, layer: Layer, integers: NDArray[np.int8]) -> None:
+        """Give the layer other weights, as `Rows` has them, before it is reached."""
+
     def reach(self, layer: Layer) -> Iterable[tuple[Array, Array]]:
         """The layer's outputs before its activation, a pair a sample: the float file's, the quantized one's; channels last."""
 
@@ -61,12 +68,16 @@ class LayerNoise:
     after: tuple[str, ...] = ()
 
 
-def walk_through(walk: Walk, corrects: Callable[[Layer], bool]) -> tuple[LayerNoise, ...]:
-    """Visit every layer; move the biases of those that `corrects` says by the mean error of each channel."""
-    return tuple(_visit(walk, layer, layer.correctable and corrects(layer)) for layer in walk.layers)
+def walk_through(walk: Walk, *, rounds: bool) -> tuple[LayerNoise, ...]:
+    """Visit every layer, round its weights anew where wanted, and move its bias by the mean error of each channel."""
+    return tuple(_visit(walk, layer, rounds) for layer in walk.layers)
 
 
-def _visit(walk: Walk, layer: Layer, corrects: bool) -> LayerNoise:
+def _visit(walk: Walk, layer: Layer, rounds: bool) -> LayerNoise:
+    rows = walk.rows(layer) if rounds else None
+    if rows is not None and rows.enough:
+        walk.replace(layer, rounded(rows))
+    corrects = layer.correctable
     errors: list[Channels] = []
     signal = noise = power = product = 0.0
     count = 0

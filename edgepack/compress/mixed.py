@@ -79,5 +79,5 @@ def _with(
     bare = attempt(static, trial, start.method, start.in_float | names)
     if wanted.correct == "off":
         return bare
-    moved = corrected(static, trial, fit, bare)
+    moved = corrected(static, trial, fit, bare, start.correction or "biases corrected")
     return moved if wanted.correct == "on" or moved.quality.sqnr_db >= bare.quality.sqnr_db else bare

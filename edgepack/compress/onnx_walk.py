@@ -6,18 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepack.compress import onnx_graph
 from edgepack.compress.correction import Channels, Layer, nearest
 from edgepack.compress.onnx_watch import open_session
 from edgepack.compress.operators import Operator
+from edgepack.compress.rounding import Rows, windows
 from edgepack.runtimes import foreign
 from edgepack.samples import Array, Samples
 
 _CHANNELS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 """The axis of the channels in the output of a layer."""
 _BIAS = 2
-_INT32 = 6
+_INT8, _INT32 = 3, 6
 
 
 class OnnxWalk:
@@ -27,6 +29,7 @@ class OnnxWalk:
         self._float = Stages(float_model, names, samples)
         self._quantized = Stages(quantized, names, samples)
         self._constants = {tensor.name: tensor for tensor in quantized.graph.initializer}
+        self._floats = {tensor.name: tensor for tensor in float_model.graph.initializer}
         self.layers = tuple(self._layers(float_model))
 
     def reach(self, layer: Layer) -> Iterable[tuple[Array, Array]]:
@@ -35,6 +38,51 @@ class OnnxWalk:
             self._float.reach(layer.operator.name), self._quantized.reach(layer.operator.name), strict=True
         ):
             yield np.moveaxis(expected, axis, -1), np.moveaxis(actual, axis, -1)
+
+    def rows(self, layer: Layer) -> Rows | None:
+        node = self._quantized.nodes[layer.operator.name]
+        weights = self._weights(node)
+        if weights is None:
+            return None
+        source = self._quantized.producer[node.input[0]]
+        given = self._quantized.reach(source.name)
+        real = onnx_graph.array(self._floats[self._float.nodes[node.name].input[1]]).astype(np.float32)
+        steps = onnx_graph.array(weights[1]).astype(np.float32).reshape(-1)
+        if node.op_type == "Gemm":
+            real = real if _attribute(node, "transB", 0) else real.T
+            inputs = np.concatenate([values.reshape(-1, real.shape[1]) for values in given])[None].astype(np.float32)
+            return Rows(real[None], np.broadcast_to(steps, len(real))[None], inputs)
+        groups, kernel = _attribute(node, "group", 1), real.shape[2:]
+        if given[0].shape[2] < kernel[0] or given[0].shape[3] < kernel[1]:
+            return None
+        real = real.reshape(groups, len(real) // groups, -1)
+        steps = np.broadcast_to(steps, real.shape[0] * real.shape[1]).reshape(real.shape[:2])
+        return Rows(real, steps, windows([values[0] for values in given], (kernel[0], kernel[1]), groups))
+
+    def replace(self, layer: Layer, integers: NDArray[np.int8]) -> None:
+        node = self._quantized.nodes[layer.operator.name]
+        weights = self._weights(node)
+        assert weights is not None
+        onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
+        transposed = node.op_type == "Gemm" and not _attribute(node, "transB", 0)
+        flat = integers[0].T if transposed else integers
+        values = np.ascontiguousarray(flat.reshape(tuple(weights[0].dims)))
+        weights[0].CopyFrom(onnx.numpy_helper.from_array(values, weights[0].name))
+
+    def _weights(self, node: Any) -> tuple[Any, Any] | None:
+        """The int8 weights of a plain 2-D convolution or a Gemm that nothing else uses, and their steps."""
+        plain = node.op_type == "Gemm" or (node.op_type == "Conv" and not _dilated(node))
+        source = self._quantized.producer.get(node.input[1])
+        if not plain or source is None or source.op_type != "DequantizeLinear":
+            return None
+        integers, steps = (self._constants.get(name) for name in source.input[:2])
+        if integers is None or steps is None or integers.data_type != _INT8:
+            return None
+        rank = 2 if node.op_type == "Gemm" else 4
+        alone = sum(source.input[0] in other.input for other in self._quantized.nodes.values()) == 1
+        scaled = _attribute(node, "alpha", 1.0) == 1 and not _attribute(node, "transA", 0)
+        fits = alone and scaled and len(integers.dims) == rank and self._quantized.uses[node.input[1]] == 1
+        return (integers, steps) if fits else None
 
     def shift(self, layer: Layer, change: Channels) -> None:
         biases = self._bias(self._quantized.nodes[layer.operator.name])
@@ -163,6 +211,15 @@ class Stages:
         model.opset_import.extend(self._model.opset_import)
         data: bytes = model.SerializeToString()
         return data
+
+
+def _attribute(node: Any, name: str, default: Any) -> Any:
+    onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
+    return next((onnx.helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
+
+
+def _dilated(node: Any) -> bool:
+    return any(step != 1 for step in _attribute(node, "dilations", ()))
 
 
 def _needed(node: Any) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edgepack.compress.calibration import Calibration
 from edgepack.compress.correction import LayerNoise, Walk, walk_through
@@ -17,13 +17,17 @@ from edgepack.compress.trial import Quality, Trial
 from edgepack.recipe import Quantize
 from edgepack.samples import Samples
 
+Correction = Literal["weights rounded and biases corrected", "biases corrected"]
+
 FIT = 16
 """Samples that biases are corrected on: more changed nothing on EfficientNet-Lite0 and cost in proportion."""
 _LEAST_GAIN_DB = 0.1
 """What a trick must gain to be kept."""
+_CLEAR_GAIN_DB = 1.0
+"""What rounding and correcting must gain together for correcting alone not to be tried."""
 _RESCUE_DB = 3.0
 """What leaving an output's last operators in float must gain."""
-_POOR_DB = 20.0
+_POOR_DB = 10.0
 """Below this an output is looked at: perhaps its last operators are what loses it."""
 
 
@@ -59,7 +63,7 @@ class Static(Protocol):
 class Candidate:
     """One quantized file and how it came to be.
 
-    layers: what the walk saw, empty where there was none; corrected: how many biases were moved
+    layers: what the walk saw, empty where there was none; correction: what was done to them, in words
     """
 
     data: bytes
@@ -67,7 +71,7 @@ class Candidate:
     method: Method
     in_float: frozenset[str] = frozenset()
     layers: tuple[LayerNoise, ...] = ()
-    corrected: int = 0
+    correction: Correction | None = None
 
 
 def best(static: Static, trial: Trial, fit: Samples, wanted: Quantize) -> tuple[Candidate, tuple[str, ...]]:
@@ -77,22 +81,33 @@ def best(static: Static, trial: Trial, fit: Samples, wanted: Quantize) -> tuple[
     notes += rescued
     if wanted.correct == "off" or (wanted.correct == "auto" and not trial.meaningful):
         return chosen, notes
-    other = corrected(static, trial, fit, chosen)
-    gain = other.quality.sqnr_db - chosen.quality.sqnr_db
-    if other.corrected and (wanted.correct == "on" or gain >= _LEAST_GAIN_DB):
-        return other, (*notes, f"biases of {other.corrected} layers corrected ({gain:+.1f} dB)")
+    found = _best_correction(static, trial, fit, chosen)
+    gain = found.quality.sqnr_db - chosen.quality.sqnr_db
+    if wanted.correct == "on" or gain >= _LEAST_GAIN_DB:
+        return found, (*notes, f"{found.correction} of {len(found.layers)} layers ({gain:+.1f} dB)")
     # The walk is the measurement of the layers, whether its corrections are kept or not.
-    layers = tuple(replace(layer, shift=0.0) for layer in other.layers)
+    layers = tuple(replace(layer, shift=0.0) for layer in found.layers)
     return replace(chosen, layers=layers), (*notes, f"biases as they were (correction: {gain:+.1f} dB)")
 
 
-def corrected(static: Static, trial: Trial, fit: Samples, candidate: Candidate) -> Candidate:
-    """The candidate with its biases corrected, layer by layer."""
+def _best_correction(static: Static, trial: Trial, fit: Samples, candidate: Candidate) -> Candidate:
+    """Weights rounded anew and biases corrected, or the biases alone, whichever answers better.
+
+    The second is tried only where the first gains little: it costs another walk, and rounding is what goes wrong if anything.
+    """
+    both = corrected(static, trial, fit, candidate, "weights rounded and biases corrected")
+    if both.quality.sqnr_db - candidate.quality.sqnr_db >= _CLEAR_GAIN_DB:
+        return both
+    biases = corrected(static, trial, fit, candidate, "biases corrected")
+    return max(both, biases, key=lambda each: each.quality.sqnr_db)
+
+
+def corrected(static: Static, trial: Trial, fit: Samples, candidate: Candidate, how: Correction) -> Candidate:
+    """The candidate corrected layer by layer."""
     walk, finish = static.walk(candidate.data, fit)
-    layers = walk_through(walk, lambda layer: True)
+    layers = walk_through(walk, rounds=how != "biases corrected")
     data = finish()
-    count = sum(layer.shift > 0 for layer in layers)
-    return replace(candidate, data=data, quality=trial.of(data), layers=layers, corrected=count)
+    return replace(candidate, data=data, quality=trial.of(data), layers=layers, correction=how)
 
 
 def attempt(static: Static, trial: Trial, method: Method, in_float: Iterable[str] = ()) -> Candidate:

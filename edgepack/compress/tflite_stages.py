@@ -75,13 +75,16 @@ class Stages:
         self._ran: set[int] = set()
         self._pending: tuple[Node, list[Array]] | None = None
 
+    def entering(self, place: int) -> list[Array]:
+        """What comes into layer number `place` of the graph's nodes, real values, one array a sample."""
+        self._approach(place)
+        index = self._graph.nodes[place].inputs[0]
+        return [meant(self._graph, index, values) for values in self._held[index]]
+
     def reach(self, place: int) -> list[Array]:
         """The float output of layer number `place` of the graph's nodes before its activation, one array a sample."""
-        self._settle()
+        self._approach(place)
         node = self._graph.nodes[place]
-        before = [each for each in self._missing(place) if each != place]
-        if before:
-            self._run(before, (node.inputs[0],))
         stage = Stage(self._graph)
         stage.add_float_layer(node, self._graph.model.subgraphs[0].operators[place])
         outputs = [result[0] for result in stage.run([self._held[node.inputs[0]]])]
@@ -94,6 +97,12 @@ class Stages:
         assert self._pending is not None
         node, outputs = self._pending
         self._pending = node, [output + change for output in outputs]
+
+    def _approach(self, place: int) -> None:
+        self._settle()
+        before = [each for each in self._missing(place) if each != place]
+        if before:
+            self._run(before, (self._graph.nodes[place].inputs[0],))
 
     def _settle(self) -> None:
         """Make of the output reached last what the file stores: clamped, and rounded where it is quantized."""
@@ -242,16 +251,20 @@ class Stage:
 
 def real(graph: Graph, index: int) -> Array:
     """What the stored values of a constant tensor mean, float32."""
-    values, scale = constant(graph, index), scale_of(graph, index)
-    if scale is None:
+    return meant(graph, index, constant(graph, index))
+
+
+def meant(graph: Graph, index: int, values: Array) -> Array:
+    """What stored values of a tensor mean, float32."""
+    scale = scale_of(graph, index)
+    if scale is None or graph.types[index] == "FLOAT32":
         return values.astype(np.float32)
     shape = [1] * values.ndim
     if len(scale.step) > 1:
         shape[scale.axis] = -1
-    meant: Array = ((values - scale.zero.reshape(shape)) * scale.step.astype(np.float64).reshape(shape)).astype(
-        np.float32
-    )
-    return meant
+    step, zero = scale.step.astype(np.float64).reshape(shape), scale.zero.reshape(shape)
+    wide: Array = ((values - zero) * step).astype(np.float32)
+    return wide
 
 
 def stored(graph: Graph, index: int, values: Array) -> Array:

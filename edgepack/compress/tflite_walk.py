@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepack.compress.correction import Channels, Layer, nearest
+from edgepack.compress.rounding import Rows, windows
 from edgepack.compress.tflite_graph import Graph
 from edgepack.compress.tflite_stages import CHANNEL_AXIS, Stages, constant, is_layer, scale_of, stored
 from edgepack.runtimes import foreign
@@ -19,7 +21,7 @@ class TfliteWalk:
     """See correction.Walk. `shift` writes into the buffers of `quantized`, which then is packed anew."""
 
     def __init__(self, floating: Graph, quantized: Graph, samples: Samples) -> None:
-        self._quantized = quantized
+        self._floating, self._quantized = floating, quantized
         batches = list(samples.batches(1))
         inputs = [[batch[place] for batch in batches] for place in range(len(floating.inputs))]
         self._float = Stages(floating, inputs)
@@ -37,6 +39,45 @@ class TfliteWalk:
     def reach(self, layer: Layer) -> Iterable[tuple[Array, Array]]:
         place = self._numbers[layer]
         return zip(self._float.reach(place), self._integer.reach(self._places[place]), strict=True)
+
+    def rows(self, layer: Layer) -> Rows | None:
+        place = self._places[self._numbers[layer]]
+        graph, node = self._quantized, self._quantized.nodes[place]
+        options = graph.model.subgraphs[0].operators[place].builtinOptions
+        scale = scale_of(graph, node.inputs[1])
+        if scale is None or not self._alone(node.inputs[1]):
+            return None
+        if getattr(options, "dilationWFactor", 1) != 1 or getattr(options, "dilationHFactor", 1) != 1:
+            return None
+        real = constant(self._floating, self._floating.nodes[self._numbers[layer]].inputs[1]).astype(np.float32)
+        given = self._integer.entering(place)
+        if node.kind == "FULLY_CONNECTED":
+            inputs = np.concatenate([values.reshape(-1, real.shape[1]) for values in given])[None].astype(np.float32)
+            return Rows(real[None], np.broadcast_to(scale.step, len(real))[None].astype(np.float32), inputs)
+        if given[0].shape[1] < real.shape[1] or given[0].shape[2] < real.shape[2]:
+            return None
+        images = [values[0].transpose(2, 0, 1) for values in given]
+        kernel = real.shape[1], real.shape[2]
+        depthwise = node.kind == "DEPTHWISE_CONV_2D"
+        groups = images[0].shape[0] if depthwise else images[0].shape[0] // real.shape[3]
+        outputs = real.transpose(3, 0, 1, 2) if depthwise else real.transpose(0, 3, 1, 2)
+        rows = outputs.reshape(groups, len(outputs) // groups, -1)
+        steps = np.broadcast_to(scale.step, len(outputs)).reshape(rows.shape[:2]).astype(np.float32)
+        return Rows(rows, steps, windows(images, kernel, groups))
+
+    def replace(self, layer: Layer, integers: NDArray[np.int8]) -> None:
+        node = self._quantized.nodes[self._places[self._numbers[layer]]]
+        shape = self._quantized.model.subgraphs[0].tensors[node.inputs[1]].shape
+        if node.kind == "FULLY_CONNECTED":
+            values = integers[0]
+        elif node.kind == "DEPTHWISE_CONV_2D":
+            values = integers.reshape(shape[3], 1, shape[1], shape[2]).transpose(1, 2, 3, 0)
+        else:
+            values = integers.reshape(shape[0], shape[3], shape[1], shape[2]).transpose(0, 2, 3, 1)
+        _write(self._quantized, node.inputs[1], np.ascontiguousarray(values))
+
+    def _alone(self, index: int) -> bool:
+        return sum(index in node.inputs for node in self._quantized.nodes) == 1
 
     def shift(self, layer: Layer, change: Channels) -> None:
         index = self._quantized.nodes[self._places[self._numbers[layer]]].inputs[_BIAS]
@@ -66,8 +107,11 @@ class TfliteWalk:
         if len(node.inputs) <= _BIAS or node.inputs[_BIAS] < 0:
             return False
         index = node.inputs[_BIAS]
-        alone = sum(index in other.inputs for other in self._quantized.nodes) == 1
-        return alone and self._quantized.constant[index] and self._quantized.types[index] in ("INT32", "INT64")
+        return (
+            self._alone(index)
+            and self._quantized.constant[index]
+            and self._quantized.types[index] in ("INT32", "INT64")
+        )
 
 
 def _pairs(floating: Graph, quantized: Graph) -> Iterator[tuple[int, int]]:
