@@ -115,11 +115,15 @@ def build(
     target: Measuring = None,
     allow_unsigned: Unsigned = False,
     inventory: Inventory = None,
+    html: Annotated[
+        Path | None, typer.Option(help="A page with pictures; with several profiles one each, NAME-PROFILE.html.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Build, verify, score, measure where asked, select, pack and sign: one bundle a profile."""
     from edgepack import exchange, pipeline
     from edgepack.cli.progress import progress
+    from edgepack.cli.reporting import write_build_pages
 
     sealing = seal(sign_key, expires, targets, allows_downgrade_from)
     flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
@@ -129,6 +133,8 @@ def build(
     results = pipeline.build(wanted, out, talk, sealing.put_on if sealing else pipeline.bare, boards)
     if not pipeline.leads():
         return
+    if html is not None:
+        write_build_pages(html, results)
     if json:
         print_json({"bundles": [bundle_document(result) for result in results]})
         return

@@ -119,9 +119,9 @@ def _deliver(result: Result, target: Target, progress: Progress) -> tuple[Report
 
 def _write_report(result: Result, reports: tuple[Report, ...], out: Path) -> Path:
     from edgepack import files
-    from edgepack.reports import Build, render
+    from edgepack.cli.reporting import build_of
+    from edgepack.reports import render
 
     page = out / "report.html"
-    build = Build(result.bundle.manifest, result.judged, result.baseline, result.source_bytes)
-    files.replace(page, render(reports, build).encode())
+    files.replace(page, render(reports, build_of(result)).encode())
     return page

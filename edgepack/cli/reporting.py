@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from edgepack.cli.output import Json, print_json
 if TYPE_CHECKING:
     from edgepack.cli.reading import Measured
     from edgepack.manifest import Manifest
+    from edgepack.pipeline import Result
+    from edgepack.reports import Build
 
 MARGIN = 0.05
 
@@ -51,3 +54,23 @@ def write_page(page: Path, measured: Measured, manifest: Manifest | None) -> Non
         comparisons = [stats.compare(runs[0], run, MARGIN) for run in runs[1:]]
     build = packed(manifest) if manifest is not None else None
     files.replace(page, render(runs, build, comparisons, interleaved=measured.comparison is not None).encode())
+
+
+def write_build_pages(page: Path, results: Sequence[Result]) -> None:
+    """One page a bundle: `page`, or with several `NAME-PROFILE.html` beside it. Raises UsageError without matplotlib."""
+    from edgepack import files
+    from edgepack.reports import render
+
+    for result in results:
+        profile = result.plan.profile.name
+        own = page if len(results) == 1 else page.with_name(f"{page.stem}-{profile}{page.suffix}")
+        files.replace(own, render((), build_of(result)).encode())
+
+
+def build_of(result: Result) -> Build:
+    """What a page shows of a build that just ended."""
+    from edgepack.estimate import Estimate
+    from edgepack.reports import Build
+
+    estimates = {variant: one for variant, one in result.estimates.items() if isinstance(one, Estimate)}
+    return Build(result.bundle.manifest, result.judged, result.baseline, result.source_bytes, result.layers, estimates)

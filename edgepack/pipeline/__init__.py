@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack import compress, select, store
 from edgepack import plan as plans
 from edgepack.bundle import Bundle
+from edgepack.compress import LayerReport
 from edgepack.errors import GateError, InputError
+from edgepack.names import VariantId
 from edgepack.pipeline.estimating import Estimates, estimates
 from edgepack.pipeline.host_time import HostTime, host_times
 from edgepack.pipeline.make import Made, Workshop, candidate
@@ -33,6 +35,7 @@ class Result:
 
     baseline: the source's score, None where it was not scored; host_times: what pruning saved, measured on this machine
     estimates: of the variants that no board measured: never a measured latency
+    layers: what static quantization did to each layer, of the variants in the bundle
     """
 
     bundle: Bundle
@@ -43,6 +46,7 @@ class Result:
     default: str
     host_times: tuple[HostTime, ...] = ()
     estimates: Estimates = field(default_factory=dict)
+    layers: Mapping[VariantId, tuple[LayerReport, ...]] = field(default_factory=dict)
 
 
 def bare(bundle: Bundle) -> Bundle:
@@ -136,7 +140,9 @@ def finish(
     for time in times:
         progress.note(str(time))
     baseline = inputs.scored.baseline if inputs.scored else None
-    return Result(bundle, plan, baseline, inputs.size_bytes, selection.judged, selection.default, times, estimated)
+    layers = {each.variant.id: each.measured.layers for each in kept if each.measured.layers}
+    size = inputs.size_bytes
+    return Result(bundle, plan, baseline, size, selection.judged, selection.default, times, estimated, layers)
 
 
 def _nothing_left(plan: Plan, judged: tuple[Judged, ...]) -> GateError | InputError:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from edgepack.manifest import Manifest
 from edgepack.names import VariantId
 from edgepack.report import Report
-from edgepack.reports import html
+from edgepack.reports import expected, html
 from edgepack.reports.drawing import Picture, byte_size, figures
+from edgepack.reports.expected import Estimated
 from edgepack.reports.fronts import Point, Scale, front_picture, share_interval
 from edgepack.reports.html import Column, Content, Markup, element
 from edgepack.reports.layers import Layer
@@ -29,14 +30,15 @@ _SHARES = ("top1", "top5")
 class Build:
     """baseline: the source's score, None where it was not scored; source_bytes: None where nobody knows it any more
 
-    layers: what static quantization did, by the variant's name
+    layers: what static quantization did; estimates: where the latency of what was not measured may lie; by the variant's name
     """
 
     manifest: Manifest
     judged: tuple[Judged, ...]
     baseline: float | None
     source_bytes: int | None = None
-    layers: Mapping[str, Sequence[Layer]] = field(default_factory=dict)
+    layers: Mapping[VariantId, Sequence[Layer]] = field(default_factory=dict)
+    estimates: Mapping[VariantId, Estimated] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,8 @@ def variants(build: Build, reports: Sequence[Report]) -> Markup:
             element("h2", "Accuracy against size"),
             html.figure(size_picture(build), _caption(build)),
             html.table("Variants", columns, rows, heads=0),
+            *expected.measured([one.built for one in build.judged if isinstance(one.built, Built)]),
+            *expected.estimated(build.estimates),
             *(part for name, layers in build.layers.items() for part in layers_chapter(name, layers)),
         ]
     )
