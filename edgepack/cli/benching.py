@@ -140,7 +140,7 @@ def bench(
         if out is not None:
             files.replace(out / f"{report.run_context.target}.{report.variant}.json", canonical_json(report))
     if html is not None:
-        write_page(html, Measured(reports), opened.manifest)
+        write_page(html, Measured(reports, pairs[0].comparison if len(pairs) == 1 else None), opened.manifest)
     if ab is not None:
         measured.show_pairs(pairs, json)
         return

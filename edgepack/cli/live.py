@@ -160,15 +160,17 @@ def sparkline(values: Sequence[int]) -> str:
 
 def print_reports(reports: Sequence[Report]) -> None:
     """A line a run, whether it can be trusted before how fast it was; below, why not."""
+    from edgepack.cli.measured import ms
+
     rows = [
         (
             report.validity.verdict,
             report.run_context.target,
             report.variant,
-            f"{report.summary.p50_ns / 1e6:.3f}",
-            " … ".join(f"{end / 1e6:.3f}" for end in report.summary.p50_interval_ns),
-            f"{report.summary.p90_ns / 1e6:.3f}",
-            f"{report.summary.p99_ns / 1e6:.3f}",
+            ms(report.summary.p50_ns),
+            " … ".join(ms(end) for end in report.summary.p50_interval_ns),
+            ms(report.summary.p90_ns),
+            ms(report.summary.p99_ns),
             f"{max(process.vmhwm_kb for process in report.processes) / 1024:.1f}",
         )
         for report in reports

@@ -191,13 +191,20 @@ def _alike(one: Told, other: Told) -> bool:
 
 
 def _offsets(process: ProcessRun) -> list[float]:
-    """When each sample began, in seconds since the first block."""
-    begins = {block.start: block.at_ns / 1e9 for block in process.blocks}
-    offsets, at = [], 0.0
-    for index, ns in enumerate(process.samples_ns):
-        at = begins.get(index, at)
-        offsets.append(at)
-        at += ns / 1e9
+    """When each sample began, in seconds since the first block.
+
+    Within a block one follows the other; a board that ran untimed inferences between them had more time for it, which is spread.
+    """
+    starts = [block.start for block in process.blocks] or [0]
+    begins = [block.at_ns / 1e9 for block in process.blocks] or [0.0]
+    offsets: list[float] = []
+    slack = 1.0
+    for number, (start, begin) in enumerate(zip(starts, begins, strict=True)):
+        samples = process.samples_ns[start : starts[number + 1] if number + 1 < len(starts) else None]
+        taken = sum(samples) / 1e9
+        if number + 1 < len(begins) and taken > 0:
+            slack = max(1.0, 0.95 * (begins[number + 1] - begin) / taken)
+        offsets += accumulate((slack * ns / 1e9 for ns in samples[:-1]), initial=begin) if samples else ()
     return offsets
 
 

@@ -205,7 +205,7 @@ def test_a_throttled_run(browser: Browser, pages: Path, make_report: MakeReport)
 
 
 def test_two_releases_in_turns(browser: Browser, pages: Path, make_report: MakeReport) -> None:
-    a, b = make_report(processes=4, samples=100), make_report("emulated", level=3.9e5, processes=4, samples=100)
+    a, b = make_report(processes=5, samples=100), make_report("emulated", level=3.9e5, processes=5, samples=100)
     page = pages / "turns.html"
     page.write_text(render([a, b], comparisons=[stats.compare(a, b, 0.05)], interleaved=True))
     check(browser, page, ["0.929 ×", "not a device latency", "1 valid, 1 invalid"])
