@@ -98,5 +98,6 @@ def test_the_suggestion_can_be_used(name):
 
 def test_variant_names_follow_the_grammar():
     assert variant_id("kws", "rpi4", "w8a8", 0.5, "tflite") == "kws.rpi4.w8a8-s50.tflite"
+    assert variant_id("kws", "rpi4", "w8a8", 0.5, "tflite", qat=True) == "kws.rpi4.w8a8-s50-qat.tflite"
     assert variant_id("kws", "rpi4", "fp32", 0.0, "onnx") == "kws.rpi4.fp32.onnx"
     assert variant_id("kws", "rpi4", "w8d", 0.05, "onnx") == "kws.rpi4.w8d-s05.onnx"

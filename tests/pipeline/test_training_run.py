@@ -150,3 +150,53 @@ def test_every_tracker_hears_the_same_numbers(tmp_path, monkeypatch, capfd):
     assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == [0.5, 0.25]
     (kept,) = (tmp_path / "tracking/wandb").glob("offline-run-*/run-*.wandb")
     assert kept.stat().st_size > 0
+
+
+CONVOLUTIONS = """
+import torch
+from torch import nn
+
+
+def build():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
+"""
+INTEGERS = """
+schema = "edgepack.profile/1"
+title = "integers"
+extends = "linux-x86_64"
+[device]
+systems = []
+[compress]
+precisions = ["w8a8"]
+sparsities = [0.5]
+[budget]
+max_drop = 1
+"""
+
+
+def test_what_was_trained_for_integers_computes_on_them_in_both_formats(tmp_path, monkeypatch, capfd):
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    x = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    (tmp_path / "model.py").write_text(CONVOLUTIONS + "    # untrained: recovery and rehearsal do all of it\n")
+    (tmp_path / "fast.toml").write_text(INTEGERS)
+    (tmp_path / "edgepack.toml").write_text(
+        PROJECT.replace("epochs = 60", "epochs = 4\nqat = true").replace("[data]", '[data]\ncalibration = "data.npz"')
+        + "[qat]\nepochs = 2\n"
+    )
+    np.savez(tmp_path / "data.npz", x=x[:600], y=labels[:600])
+    document, said = build_here(tmp_path, tmp_path / "home", monkeypatch, capfd)
+    variants = {variant["id"]: variant for variant in document["variants"]}
+    assert set(variants) == {f"net.fast.w8a8-s50{qat}.{f}" for qat in ("", "-qat") for f in ("tflite", "onnx")}
+    assert "epoch 4/4" in said and "epoch 2/2" in said
+    for format in ("tflite", "onnx"):
+        plain, rehearsed = variants[f"net.fast.w8a8-s50.{format}"], variants[f"net.fast.w8a8-s50-qat.{format}"]
+        assert rehearsed["score"] > 0.9 and rehearsed["score"] > plain["score"] - 0.03
+        assert rehearsed["parity"]["sqnr_db"] > 15
+        assert abs(rehearsed["size_bytes"] - plain["size_bytes"]) < 1000
+    notes = [json.loads(file.read_bytes()) for file in (tmp_path / "home/cache/steps").glob("*/measured.json")]
+    integers = [note["notes"] for note in notes if any("operators in w8a8" in said for said in note["notes"])]
+    assert len(integers) == 4 and all(int(said[0].split()[0]) >= 3 for said in integers), integers
