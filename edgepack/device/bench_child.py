@@ -48,15 +48,15 @@ class Opened(NamedTuple):
 
 
 class Beats:
-    """Tells how far a child is, at most a few times a second: a line costs a wake-up of the agent."""
+    """Tells how far a child is, each stage once and then a few times a second: a line costs a wake-up of the agent."""
 
     def __init__(self, answer: Any) -> None:
-        self._answer, self._last = answer, float("-inf")
+        self._answer, self._last, self._stage = answer, float("-inf"), ""
 
     def tell(self, beat: Dict[str, Any]) -> None:
         now = time.monotonic()
-        if now - self._last >= BEAT_SECONDS:
-            self._last = now
+        if now - self._last >= BEAT_SECONDS or beat["stage"] != self._stage:
+            self._last, self._stage = now, str(beat["stage"])
             self._answer.write(json.dumps({"beat": beat}, separators=(",", ":")) + "\n")
             self._answer.flush()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,10 @@ import numpy as np
 import pytest
 
 from edgepack import protocol
-from edgepack.device import bench, bench_process, conditions, release
+from edgepack.device import bench, bench_process, conditions, preflight, release
 from edgepack.device.faults import Fault
-from edgepack.report import BenchProtocol, Conditions
+from edgepack.remote import agent_pyz
+from edgepack.report import BenchProtocol, Conditions, Gate
 
 pytestmark = pytest.mark.frameworks
 
@@ -113,8 +117,6 @@ def test_it_runs_from_the_zipped_agent(root: Path, tmp_path: Path) -> None:
         "variant": "",
         "protocol": {"processes": 1, "samples": 2, "most_samples": 2},
     }
-    import subprocess
-
     done = subprocess.run(
         [sys.executable, "-W", "error", "-I", "-c", code, str(archive), str(root)],
         input=json.dumps(request).encode(),
@@ -227,3 +229,198 @@ def test_a_tool_that_does_not_answer_is_no_reading(tmp_path: Path, script: str) 
 def test_odd_values_are_no_reading(tmp_path: Path) -> None:
     odd = dict.fromkeys(PI, "<unsupported>\n")
     assert _conditions(_tree(tmp_path, odd)) == Conditions(governor="<unsupported>")
+
+
+def _quick(**settings: Any) -> dict[str, Any]:
+    shipped = {"processes": 1, "warmup": 1, "samples": 5, "most_samples": 5, "warm_seconds": 0.0, "least_seconds": 0.0}
+    return msgspec.to_builtins(BenchProtocol(**{**shipped, **settings}))
+
+
+def test_passes_beside_the_headline_are_processes_of_their_own(root: Path, tmp_path: Path) -> None:
+    """All of them on a fake Raspberry Pi 5, whose tool answers as the real one does."""
+    rails = "VDD_CORE_A current(7)=2.00000000A\n VDD_CORE_V volt(15)=0.75000000V\n EXT5V_V volt(24)=5.1V"
+    _tree(tmp_path / "tree", {**PI, "usr/bin/x": ""})
+    _script(
+        tmp_path / "tree/usr/bin/vcgencmd",
+        f'case $1 in pmic_read_adc) printf "{rails}\\n";; get_throttled) echo throttled=0x0;; version) echo v42;; esac',
+    )
+    how = _quick(cold=True, ops=True, energy=True, sweep_threads=True, sustained_seconds=0.2, seconds=1.2)
+    beats: list[dict[str, Any]] = []
+    asked = {"name": "sum", "release": RELEASE, "variant": "", "protocol": how}
+    answer = bench.run(str(root), asked, beats.append, str(tmp_path / "tree"))
+    reply = msgspec.convert(json.loads(json.dumps(answer)), protocol.BenchReply)
+    assert len(reply.processes[0].samples_ns) == 5
+    block = reply.processes[0].blocks[0]
+    assert (block.start, block.mhz, block.temperature_c, block.throttled) == (0, (1500, 600), 48.312, 0)
+    assert reply.preflight is not None and reply.preflight.firmware == "v42"
+    assert reply.cold is not None and min(reply.cold.import_ns, reply.cold.load_ns, reply.cold.first_ns) > 0
+    assert (reply.cold.page_cache == "cold") == (reply.cold.note == "")
+    assert {op.kind for op in reply.ops} == {"MatMul", "Add"} or {op.kind for op in reply.ops} == {"Gemm"}
+    assert sum(op.share for op in reply.ops) == pytest.approx(1)
+    assert reply.energy is not None
+    assert reply.energy.watts == pytest.approx(1.5)
+    each = reply.energy.seconds / reply.energy.inferences
+    assert reply.energy.joules_per_inference == pytest.approx(1.5 * each)
+    (minute,) = reply.sustained
+    assert minute.count >= 1 and minute.p50_ns <= minute.p90_ns
+    assert [point.threads for point in reply.sweep] == list(range(1, len(reply.sweep) + 1))
+    assert all(len(point.processes) == bench.SWEEP_PROCESSES for point in reply.sweep)
+    stages = {msgspec.convert(beat, protocol.Beat).stage for beat in beats}
+    assert {"starting", "timing", "sweep", "sustained", "energy"} <= stages
+
+
+def test_a_board_without_a_sensor_has_no_energy_and_says_so(root: Path, tmp_path: Path) -> None:
+    asked = {"name": "sum", "release": RELEASE, "variant": "", "protocol": _quick(energy=True)}
+    answer = bench.run(str(root), asked, lambda beat: None, str(tmp_path / "empty"))
+    assert answer["energy"] is None
+    assert "no sensor" in answer["notes"][0]
+
+
+def test_two_take_turns(root: Path) -> None:
+    asked = {"name": "sum", "release": RELEASE, "variant": ""}
+    beats: list[dict[str, Any]] = []
+    answer = bench.run_pair(
+        str(root),
+        {"first": asked, "second": {**asked, "variant": VARIANT}, "protocol": _quick(processes=2)},
+        beats.append,
+    )
+    reply = msgspec.convert(json.loads(json.dumps(answer)), protocol.PairReply)
+    assert len(reply.first.processes) == len(reply.second.processes) == 2
+    assert {one["processes"] for one in beats} == {4}
+    assert len(reply.first.between) == 3
+
+
+def test_the_turns_are_a_b_b_a(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which subject each process had, from what comes back as its process."""
+    first = bench.Subject("a", "onnxruntime", "system:onnxruntime", "a.onnx", "", "python")
+    subjects = {"a": first, "b": first._replace(variant="b")}
+    monkeypatch.setattr(bench, "find_subject", lambda root, asked, inputs: subjects[asked.variant])
+    known = {"runtime_version": "1", "build": "", "delegates": [], "overhead_ns": 1}
+    calls: list[str] = []
+
+    def child(self: Any, subject: bench.Subject, *rest: Any) -> dict[str, Any]:
+        calls.append(subject.variant)
+        return {**known, "process": f"{subject.variant}{len(calls)}"}
+
+    monkeypatch.setattr(bench._Session, "_child", child)
+    sides = {
+        side: {"name": "sum", "release": RELEASE, "variant": name} for side, name in (("first", "a"), ("second", "b"))
+    }
+    answer = bench.run_pair("", {**sides, "protocol": _quick(processes=3)}, lambda beat: None)
+    assert "".join(calls) == "abbaab"
+    assert answer["first"]["processes"] == ["a1", "a4", "a5"]
+    assert answer["second"]["processes"] == ["b2", "b3", "b6"]
+
+
+def test_a_batch_is_as_the_model_allows(root: Path) -> None:
+    (process,) = _ask(root, processes=1, batch=3, most_samples=3).processes
+    assert len(process.samples_ns) == 3
+
+
+def test_a_core_that_is_not_there_is_refused(root: Path) -> None:
+    with pytest.raises(Fault, match="no process run on core 4096"):
+        _ask(root, pin=(4096,))
+    assert _ask(root, processes=1, pin=(min(os.sched_getaffinity(0)),), most_samples=3).processes
+
+
+def test_a_hot_board_is_waited_for_and_said_where_it_stays_hot(tmp_path: Path) -> None:
+    tree = _tree(tmp_path, {**PI, "sys/class/thermal/thermal_zone1/temp": "71000\n"})
+    cooler = preflight.Cooler(60.0, 0.05, tree, pause=0.01)
+    heard: list[float] = []
+    cooler.wait(heard.append)
+    gate = msgspec.convert(cooler.gate(), Gate)
+    assert (gate.reached, gate.temperature_c, gate.wanted_c) == (False, 71.0, 60.0)
+    assert gate.waited_s == pytest.approx(0.05)
+    assert heard == [71.0] * 5
+
+    def cools(heat: float) -> None:
+        (tmp_path / "sys/class/thermal/thermal_zone1/temp").write_text("59000\n")
+
+    patient = preflight.Cooler(60.0, 5.0, tree, pause=0.01)
+    patient.wait(cools)
+    gate = msgspec.convert(patient.gate(), Gate)
+    assert gate.reached and gate.temperature_c == 59.0
+    assert preflight.Cooler(60.0, 5.0, str(tmp_path / "none")).gate() is None
+    idle = preflight.Cooler(0.0, 5.0, tree)
+    idle.wait(heard.append)
+    assert idle.gate() is None
+
+
+def test_a_child_dies_with_its_agent(root: Path, tmp_path: Path) -> None:
+    """The agent is killed in the middle of a process: nothing of it goes on heating the board."""
+    archive = tmp_path / "agent.pyz"
+    archive.write_bytes(agent_pyz())
+    how = _quick(samples=10_000_000, most_samples=10_000_000, seconds=60.0)
+    asked = json.dumps({"name": "sum", "release": RELEASE, "variant": "", "protocol": how}) + "\n"
+    command = [sys.executable, "-I", "-S", str(archive), "bench", str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as agent:
+        assert agent.stdin is not None and agent.stdout is not None
+        agent.stdin.write(asked.encode())
+        agent.stdin.close()
+        while json.loads(agent.stdout.readline())["beat"]["stage"] != "timing":
+            pass
+        agent.kill()
+    end = time.monotonic() + 20
+    while _running(archive) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _running(archive)
+
+
+def _running(archive: Path) -> list[str]:
+    """Processes that run code of this archive."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+        except OSError:
+            continue
+        if os.fsencode(archive) in words:
+            found.append(entry.name)
+    return found
+
+
+@pytest.mark.parametrize(("runtime", "kind"), [("onnxruntime", "onnx"), ("litert", "tflite")])
+def test_what_timing_takes_is_measured_with_a_model_that_computes_nothing(runtime: str, kind: str) -> None:
+    from edgepack.device import bench_child
+
+    assert 0 < bench_child.harness_overhead_ns(runtime, 1) < 1_000_000
+
+
+def test_operators_of_litert_come_from_its_own_profiler(tmp_path: Path, subtract_tflite: Any) -> None:
+    from edgepack.device import litert_profile, run
+
+    found = litert_profile.operators(str(subtract_tflite()), BenchProtocol(), seconds=0.2, most=20)  # type: ignore[arg-type]
+    if not run.version_of("litert").startswith(litert_profile.KNOWN):
+        assert "not available" in found["note"]
+        return
+    (operator,) = found["found"]
+    assert "Subtract" in operator["kind"] or "SUB" in operator["kind"]
+    assert operator["calls"] == 1
+
+
+def test_a_runtime_without_a_profiler_says_so() -> None:
+    from edgepack.device import bench_ops
+
+    found = bench_ops.operators({"runtime": "tflite-runtime"}, BenchProtocol(), _Deaf())  # type: ignore[arg-type]
+    assert found["found"] == [] and "not available" in found["note"]
+
+
+class _Deaf:
+    def tell(self, beat: dict[str, Any]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("medians", "settled"),
+    [
+        ([100, 100], False),
+        ([130, 110, 100], False),
+        ([101, 100.5, 100], True),
+        ([100, 120, 90], True),
+        ([90, 100, 110], False),
+    ],
+)
+def test_a_warm_up_is_over_when_its_windows_neither_rise_nor_fall(medians: list[int], settled: bool) -> None:
+    from edgepack.device import bench_child
+
+    assert bench_child.settled(medians) is settled
