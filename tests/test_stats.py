@@ -153,3 +153,41 @@ def test_what_weakens_a_comparison_is_said() -> None:
 
 def test_the_median_of_two_is_a_sample() -> None:
     assert stats.percentile([1, 2], 50) == statistics.median_low([1, 2])
+
+
+def test_turns_cancel_what_changes_slowly() -> None:
+    """A board that becomes 40 % slower from the first process to the last, and B 10 % slower than A all along."""
+    random = np.random.default_rng(4)
+    seen = {"turns": 0, "apart": 0}
+    for _ in range(100):
+        heat = np.linspace(1.0, 1.4, 10) * np.exp(random.normal(0, 0.003, 10))
+        turns = [side for index in range(5) for side in ((0, 1), (1, 0))[index % 2]]
+        runs: tuple[list[ProcessRun], list[ProcessRun]] = ([], [])
+        for side, level in zip(turns, heat, strict=True):
+            runs[side].append(_process(5e6 * level * (1.1 if side else 1.0) * (1 + 0.01 * random.gamma(2, 0.5, 40))))
+        a, b = _report(runs[0]), _report(runs[1])
+        paired, apart = stats.compare_pairs(a, b, 0.05), stats.compare(a, b, 0.05)
+        assert paired.ratio == pytest.approx(apart.ratio)
+        seen["turns"] += paired.verdict == "slower"
+        seen["apart"] += apart.verdict == "slower"
+    assert seen["turns"] >= 95
+    assert seen["apart"] <= 20
+
+
+def test_turns_that_are_equal_seldom_differ() -> None:
+    random = np.random.default_rng(5)
+
+    def run() -> Report:
+        levels = 5e6 * np.exp(random.normal(0, 0.01, 5))
+        return _report([_process(one * (1 + 0.02 * random.gamma(2, 0.5, 40))) for one in levels])
+
+    different = sum(stats.compare_pairs(run(), run(), 0.05).verdict != "same" for _ in range(300))
+    assert different <= 0.08 * 300
+
+
+def test_turns_need_two_of_each() -> None:
+    one = _report(_steady(0, 1))
+    with pytest.raises(ValueError, match="two processes"):
+        stats.compare_pairs(one, one, 0.05)
+    with pytest.raises(ValueError, match="argument"):
+        stats.compare_pairs(_report(_steady(0, 3)), _report(_steady(0, 2)), 0.05)

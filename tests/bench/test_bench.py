@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from msgspec import Struct
 
-from edgepack import measure
-from edgepack.bench import bench, early_ends, stand_in
+from edgepack import measure, stats
+from edgepack.bench import Side, bench, bench_pair, early_ends, stand_in
 from edgepack.device import release
 from edgepack.digest import Digest
 from edgepack.errors import BoardError, InputError
 from edgepack.ports import Heard, Reply
-from edgepack.protocol import BenchReply, Facts, FactsRequest
+from edgepack.protocol import Beat, BenchReply, Facts, FactsRequest
 from edgepack.remote import agent_pyz
 from edgepack.report import BenchProtocol, BundleRef, Conditions, ProcessRun, Report, decode
 from edgepack.target import BoardKind, Target
@@ -151,6 +151,37 @@ def test_what_is_not_installed_must_be_pushed_first(agent: Local) -> None:
     assert "the board has none" in error.value.expected
     with pytest.raises(BoardError, match=r"variant 'sum\.rpi4\.w8a8\.onnx' of sum is not installed"):
         _bench(agent, variant="sum.rpi4.w8a8.onnx")
+
+
+def test_a_listener_hears_how_far_it_is(agent: Local) -> None:
+    heard: list[Beat] = []
+    bench(agent, agent.facts(), KITCHEN, REF, "", QUICK, "2026-01-01T00:00:00Z", heard.append)
+    assert {beat.target for beat in heard} == {"kitchen"}
+    assert {(beat.process, beat.processes) for beat in heard} == {(1, 2), (2, 2)}
+    timed = [beat for beat in heard if beat.stage == "timing"]
+    assert timed and all(beat.p50_ns and beat.samples for beat in timed)
+
+
+def test_two_variants_take_turns_and_their_ratio_has_an_interval(agent: Local) -> None:
+    sides = (Side(REF), Side(REF, VARIANT))
+    protocol = msgspec.structs.replace(QUICK, processes=3)
+    first, second = bench_pair(agent, agent.facts(), KITCHEN, sides, protocol, "2026-01-01T00:00:00Z")
+    assert [len(report.processes) for report in (first, second)] == [3, 3]
+    assert first.run_context.before == second.run_context.before
+    low, high = stats.compare_pairs(first, second, 0.05).interval
+    assert low < high
+    missing = Side(BundleRef("sum", "2.0.0", Digest("sha256:" + "00" * 32)))
+    with pytest.raises(BoardError, match=r"2\.0\.0 .* is not installed"):
+        bench_pair(agent, agent.facts(), KITCHEN, (Side(REF), missing), protocol, "")
+
+
+def test_a_sweep_has_a_verdict_for_every_number_of_threads(agent: Local) -> None:
+    protocol = msgspec.structs.replace(QUICK, processes=1, sweep_threads=True)
+    report = bench(agent, agent.facts(), KITCHEN, REF, "", protocol, "2026-01-01T00:00:00Z")
+    assert [point.threads for point in report.sweep] == list(range(1, report.device["cores"] + 1))
+    for point in report.sweep:
+        assert point.interval_ns[0] <= point.p50_ns <= point.interval_ns[1]
+        assert point.throughput_per_s == pytest.approx(1e9 / point.p50_ns)
 
 
 def _reply(counts: Sequence[tuple[int, int]]) -> BenchReply:

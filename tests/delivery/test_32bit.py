@@ -166,7 +166,9 @@ def test_int8_and_float_run_on_it_through_a_key_that_only_delivers(
     first, second = make("1.0.0"), make("2.0.0")
     result = push(first, deploy, f"fc.{PROFILE}.fp32.tflite")
     assert result.outcome == "activated", result.reason
-    (report,) = measure.bench(first, [deploy], BenchProtocol(processes=1, warmup=1, samples=3), "", Plain())
+    (report,) = measure.bench(
+        first, [deploy], BenchProtocol(processes=1, warmup=1, samples=3, warm_seconds=0, least_seconds=0), "", Plain()
+    )
     assert (report.variant, report.runtime.lock) == (f"fc.{PROFILE}.w8a8.tflite", lock.digest())
     assert report.validity.verdict == "invalid"
     assert push(second, deploy).outcome == "activated"

@@ -21,7 +21,7 @@ from edgepack.target import Target
 pytestmark = [pytest.mark.frameworks, pytest.mark.board]
 MakeBundle = Callable[..., Bundle]
 Fleet = tuple[Target, ...]
-QUICK = BenchProtocol(processes=2, warmup=3, samples=25)
+QUICK = BenchProtocol(processes=2, warmup=3, samples=25, most_samples=2000, warm_seconds=0.05, least_seconds=0.1)
 ROOT = Path(__file__).parent.parent.parent
 
 

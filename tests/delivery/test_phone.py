@@ -61,7 +61,9 @@ def test_releases_come_run_and_go_back(make_bundle: MakeBundle, phone: Target) -
     first, second = for_phones(make_bundle, "1.0.0"), for_phones(make_bundle, "1.1.0")
     result = push(first, phone)
     assert result.outcome == "activated", result.reason
-    (report,) = measure.bench(first, [phone], BenchProtocol(processes=1, warmup=1, samples=3), "", Plain())
+    (report,) = measure.bench(
+        first, [phone], BenchProtocol(processes=1, warmup=1, samples=3, warm_seconds=0, least_seconds=0), "", Plain()
+    )
     assert report.runtime.lock in ("", None) and report.validity.verdict == "invalid"
     assert report.processes[0].vmhwm_kb > 1000
     assert push(second, phone).outcome == "activated"

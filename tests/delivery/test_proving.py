@@ -22,7 +22,7 @@ from edgepack.target import Target
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.board]
 MakeBundle = Callable[..., Bundle]
-QUICK = BenchProtocol(processes=3, warmup=2, samples=20)
+QUICK = BenchProtocol(processes=3, warmup=2, samples=20, most_samples=2000, warm_seconds=0.05, least_seconds=0.1)
 
 
 def scales(board: Target, *, allow_unsigned: bool = True) -> Boards:

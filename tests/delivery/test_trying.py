@@ -21,7 +21,7 @@ from edgepack.trials import Load
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.board]
 MakeBundle = Callable[..., Bundle]
-QUICK = BenchProtocol(processes=2, warmup=2, samples=10)
+QUICK = BenchProtocol(processes=2, warmup=2, samples=10, most_samples=500, warm_seconds=0.0, least_seconds=0.0)
 
 
 @pytest.fixture(scope="module")
