@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,9 +36,9 @@ def _governors(tree: Path) -> set[str]:
     return {path.read_text().strip() for path in tree.glob("sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")}
 
 
-def _until(reached: object, seconds: float = 20.0) -> bool:
+def _until(reached: Callable[[], bool], seconds: float = 20.0) -> bool:
     end = time.monotonic() + seconds
-    while not reached():  # type: ignore[operator]
+    while not reached():
         if time.monotonic() > end:
             return False
         time.sleep(0.02)
@@ -87,16 +89,20 @@ with tuning.governor(sys.argv[2], "performance", sys.argv[3]):
 """
 
 
-def _hold(tmp_path: Path, tree: Path) -> tuple[subprocess.Popen[bytes], Path]:
+@contextmanager
+def _held(tmp_path: Path, tree: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """An agent, as it is sent to boards, that holds another governor: the process, and its archive."""
     archive = tmp_path / "agent.pyz"
     archive.write_bytes(agent_pyz())
     command = [sys.executable, "-I", "-S", "-c", _HOLD, str(archive), str(tmp_path / "root"), str(tree)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"held\n"
-    assert _governors(tree) == {"performance"}
-    return process, archive
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            assert _governors(tree) == {"performance"}
+            yield process, archive
+        finally:
+            process.kill()
 
 
 def _watchers(archive: Path) -> list[int]:
@@ -113,8 +119,7 @@ def _watchers(archive: Path) -> list[int]:
 
 
 def test_it_comes_back_when_the_agent_is_killed(tmp_path: Path, tree: Path) -> None:
-    process, archive = _hold(tmp_path, tree)
-    with process:
+    with _held(tmp_path, tree) as (process, archive):
         process.kill()
     assert _until(lambda: _governors(tree) == {"ondemand"}), "the process that waits did not restore it"
     assert _until(lambda: not (tmp_path / "root" / tuning.JOURNAL).exists())
@@ -122,9 +127,8 @@ def test_it_comes_back_when_the_agent_is_killed(tmp_path: Path, tree: Path) -> N
 
 
 def test_it_comes_back_with_the_next_verb_where_all_were_killed(tmp_path: Path, tree: Path) -> None:
-    process, archive = _hold(tmp_path, tree)
-    (watcher,) = _watchers(archive)
-    with process:
+    with _held(tmp_path, tree) as (process, archive):
+        (watcher,) = _watchers(archive)
         os.kill(watcher, signal.SIGKILL)
         process.kill()
     assert _governors(tree) == {"performance"}
