@@ -128,6 +128,7 @@ def test_it_comes_back_when_the_agent_is_killed(tmp_path: Path, tree: Path) -> N
 
 def test_it_comes_back_with_the_next_verb_where_all_were_killed(tmp_path: Path, tree: Path) -> None:
     with _held(tmp_path, tree) as (process, archive):
+        assert _until(lambda: len(_watchers(archive)) == 1)  # its command line shows a moment after it was started
         (watcher,) = _watchers(archive)
         os.kill(watcher, signal.SIGKILL)
         process.kill()
