@@ -84,10 +84,11 @@ def lead(build: Build) -> Markup:
     packed_ones = sum(one.status != "rejected" for one in judged)
     rejected = len(judged) - packed_ones
     tried = f"{len(judged)} variants were tried: " if rejected else ""
+    in_all = "" if rejected else " variants" if packed_ones != 1 else " variant"
     dropped = f", {rejected} were rejected. " if rejected else ". "
     return element(
         "p",
-        f"{tried}{packed_ones} {'are' if packed_ones != 1 else 'is'} in the bundle{dropped}",
+        f"{tried}{packed_ones}{in_all} {'are' if packed_ones != 1 else 'is'} in the bundle{dropped}",
         *((element("code", default.id), " is the default.") if default else ("None met the budget.",)),
         kind="lead",
     )

@@ -87,7 +87,7 @@ def conditions(report: Report) -> Markup:
         ("threads", str(report.runtime.threads)),
         ("runtime", f"{report.runtime.name} {report.runtime.version}"),
     ]
-    missing = [name for name, value in told if not value]
+    missing = ["throttling" if name == "throttled" else name for name, value in told if not value]
     silent = element("p", f"The board does not tell its {_listed(missing)}.", kind="note") if missing else html.NOTHING
     return html.join([html.chips([(name, value) for name, value in told if value]), silent])
 

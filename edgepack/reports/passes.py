@@ -34,12 +34,15 @@ def sustained(report: Report) -> list[Markup]:
         for each in report.sustained
     ]
     columns = [Column("minute"), *(Column(name, "number") for name in ("p50", "p90", "temperature", "clock"))]
+    table = html.table("Sustained load", columns, rows)
+    if len(rows) == 1:
+        return [element("h3", "Under sustained load"), table]
     return [
         element("h3", "Under sustained load"),
         html.figure(
             sustained_picture(report), "One load without a pause. What minute one shows need not hold at the end."
         ),
-        html.folded(f"The {len(rows)} minutes as numbers", html.table("Sustained load", columns, rows)),
+        html.folded(f"The {len(rows)} minutes as numbers", table),
     ]
 
 
@@ -94,7 +97,7 @@ def operators(report: Report) -> list[Markup]:
 
 def _swatch(row: int, name: str) -> Markup:
     swatch = element("i", "", kind=f"swatch {colour_of(row)}", attributes={"aria-hidden": "true"})
-    return element("span", swatch, name, kind="name")
+    return element("span", swatch, element("span", name), kind="kind")
 
 
 def _share(share: float) -> str:

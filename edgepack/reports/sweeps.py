@@ -93,7 +93,7 @@ def _threads(report: Report, width: int) -> str:
         ideal = [rates[0] * threads / at[0] for threads in at]
         throughput.plot(at, ideal, color=MUTED, linewidth=1.2, linestyle=(0, (2, 3)))
         throughput.plot(at, rates, color=ACCENT, linewidth=1.8, zorder=3)
-        said(throughput, "dotted: perfect scaling", (0.02, 0.97), va="top")
+        said(throughput, "dotted: perfect scaling", (0.98, 0.04), ha="right")
         throughput.set_ylabel("inferences per second")
         for axis, values in ((latency, middle), (throughput, rates)):
             for point, value in zip(points, values, strict=True):

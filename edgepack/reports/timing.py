@@ -32,6 +32,8 @@ from edgepack.stats import percentile
 
 MOST_DOTS = 3000
 """In one picture: more hide each other and make the page heavy. The slowest are always among them."""
+_MOST_WARM = 25
+"""Inferences of a warm-up that are drawn, about."""
 NOW_BITS = 0b1111
 """Of the firmware's throttling bits, those that say what is the case now."""
 
@@ -44,9 +46,13 @@ def doubt_of(report: Report) -> str:
 
 
 def upper_end(ordered: Sequence[int]) -> float:
-    """Where an axis of latencies ends, in ns: outliers must not squeeze what happens most of the time."""
-    p50, p99 = percentile(ordered, 50), percentile(ordered, 99)
-    return min(ordered[-1] * 1.02, max(p99 + 1.2 * (p99 - p50), 1.05 * p50))
+    """Where an axis of latencies ends, in ns: outliers must not squeeze what happens most of the time.
+
+    Beyond the 99th percentile, unless that is an outlier itself, as on a machine that computes something else beside.
+    """
+    p50, p90, p99 = (percentile(ordered, share) for share in (50, 90, 99))
+    body = p99 if p99 < 2.5 * p50 else p90
+    return min(ordered[-1] * 1.02, max(body + 1.2 * (body - p50), 1.05 * p50))
 
 
 def latency_picture(report: Report, most: int = MOST_DOTS) -> Picture:
@@ -249,11 +255,12 @@ def _latencies(axis: Any, report: Report, runs: Sequence[Stretch], step: int) ->
     for row, run in enumerate(runs):
         timed = _thin(run.timed, step)
         dots(axis, [(at, ns / scale) for at, ns in timed if ns <= top], series(row), 3.6)
-        for times, fill in ((run.warm, PAPER), (timed, series(row))):
+        warm = _thin(run.warm, max(1, len(run.warm) // _MOST_WARM))
+        for times, fill in ((warm, PAPER), (timed, series(row))):
             above = [at for at, ns in times if ns > top]
             axis.plot(above, [top * 0.985 / scale] * len(above), linestyle="", marker="^", markersize=6.5,
                       markerfacecolor=fill, markeredgecolor=series(row), zorder=4)  # fmt: skip
-        within = [(at, ns) for at, ns in run.warm if ns <= top]
+        within = [(at, ns) for at, ns in warm if ns <= top]
         axis.plot([at for at, _ in within], [ns / scale for _, ns in within], linestyle="", marker="o", markersize=4,
                   markerfacecolor=PAPER, markeredgecolor=series(row), zorder=3)  # fmt: skip
     axis.axhline(report.summary.p50_ns / scale, color=INK, linewidth=1, zorder=2)

@@ -149,7 +149,7 @@ def test_two_releases_in_turns_are_compared_pair_by_pair(make_report: MakeReport
 
 def test_a_bundle_alone_shows_what_it_knows(build: Build) -> None:
     text = text_of(render([], packed(build.manifest)))
-    assert "4 are in the bundle." in text and "fp16-s50 tflite" in text
+    assert "4 variants are in the bundle." in text and "fp16-s50 tflite" in text
     assert "rejected, and why" not in text and "◇ the source" not in text
     with pytest.raises(UsageError, match="nothing to report"):
         render([])
