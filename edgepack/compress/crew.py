@@ -107,6 +107,7 @@ def gathered() -> Iterator[Crew]:
         return
     from edgepack.runtimes import foreign
 
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else each process says that it has no unused parameters
     foreign.import_framework("torch", "torch", "training in several processes")
     from torch import distributed
 

@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from edgepack import compress
+from edgepack.digest import Digest
 from edgepack.errors import InexpressibleError
 from edgepack.recipe import Prune
+from edgepack.samples import TrainingData
 
 pytestmark = pytest.mark.frameworks
 
@@ -125,6 +127,22 @@ def test_half_of_the_channels_go(build: Any, shape: tuple[int, ...]) -> None:
         assert pruned.module(x).shape == module(x).shape
     assert not pruned.module.training
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [(Residual, IMAGE), (InvertedResidual, IMAGE), (Transformer, (1, 6, 8))],
+    ids=lambda value: str(value),
+)
+def test_every_kind_of_net_is_narrowed_by_what_the_loss_says(build: Any, shape: tuple[int, ...], scope: Any) -> None:
+    x = np.random.default_rng(1).standard_normal((16, *shape[1:])).astype(np.float32)
+    training = TrainingData(lambda epoch: iter([((x,), np.arange(16) % 4)]), Digest("sha256:t"))
+    module = seeded(build)
+    pruned = compress.prune(module, example(shape), Prune(0.5, importance="taylor", scope=scope), training)
+    assert pruned.kept == pruned.unranked == ()
+    assert pruned.macs_after < 0.8 * pruned.macs_before
+    assert all(parameter.grad is None for parameter in (*module.parameters(), *pruned.module.parameters()))
 
 
 def test_widths_are_multiples_and_the_output_is_whole() -> None:
