@@ -12,9 +12,9 @@ from edgepack.names import VariantId
 from edgepack.pipeline.make import Made
 from edgepack.samples import Arrays, Run, Samples
 
-_ROUNDS = 5
-_ROUND_SECONDS = 0.05
-_LEAST_RUNS = 5
+_ROUNDS = 3
+_ROUND_SECONDS = 0.02
+_LEAST_RUNS = 3
 
 
 @dataclass(frozen=True)
