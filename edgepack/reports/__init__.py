@@ -1,6 +1,6 @@
 """Reports with pictures: one self-contained HTML page, and pictures on their own."""
 
-from edgepack.reports.built import Build, Search, packed, size_picture
+from edgepack.reports.built import Build, packed, size_picture
 from edgepack.reports.drawing import Picture, standalone
 from edgepack.reports.fronts import Point, Scale, front_picture
 from edgepack.reports.page import render
@@ -11,7 +11,6 @@ __all__ = [
     "Picture",
     "Point",
     "Scale",
-    "Search",
     "course_picture",
     "front_picture",
     "latency_picture",

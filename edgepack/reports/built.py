@@ -41,14 +41,6 @@ class Build:
     estimates: Mapping[VariantId, Estimated] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Search:
-    """What a search tried. said: in a sentence or two, for the page; trials: judged `kept` those of its front"""
-
-    said: str
-    trials: Build
-
-
 def packed(manifest: Manifest) -> Build:
     """What a bundle itself still knows of its build: the variants in it, not those that were rejected."""
     variants = [
@@ -216,28 +208,6 @@ def variants(build: Build, reports: Sequence[Report]) -> Markup:
             *expected.measured([one.built for one in build.judged if isinstance(one.built, Built)]),
             *expected.estimated(build.estimates),
             *(part for name, layers in build.layers.items() for part in layers_chapter(name, layers)),
-        ]
-    )
-
-
-def search(found: Search) -> Markup:
-    """The chapter of a search: all trials, the front named."""
-    front = latency_front_picture(found.trials, {})
-    marks: tuple[Content, ...] = (
-        element("span", "on the front of score, size and latency", kind="mark kept"),
-        ", ",
-        element("span", "beaten by another", kind="mark rejected"),
-        ".",
-    )
-    best = [one for one in sorted(found.trials.judged, key=_place) if one.status == "kept"]
-    rows = [_variant_row(one, front is not None) for one in best]
-    return html.join(
-        [
-            element("h2", "The search"),
-            element("p", found.said),
-            *([html.figure(front, "Every trial that was measured.")] if front else []),
-            html.figure(size_picture(found.trials), element("span", *marks)),
-            html.table("The front", _columns(found.trials, front is not None), rows, heads=0),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""What a page says of a build beside its variants: layers, measured and estimated latencies, the search before it."""
+"""What a page says of a build beside its variants: layers, measured and estimated latencies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import pytest
 
-from edgepack.reports import Build, Search, render
+from edgepack.reports import Build, render
 from edgepack.reports.fronts import Point, Scale, front, share_interval
 from edgepack.reports.treemap import Box, squarify
 from edgepack.variant import Built, Measurement, Ratio
@@ -61,18 +61,6 @@ def test_measured_and_estimated_are_never_in_one_column(build: Build) -> None:
     assert measured.index("suspect") < measured.index("4.20 ms") and "0.610 × (0.600 … 0.620)" in measured
     assert "1.24" not in measured
     assert re.search(r"0\.31 … 1\.24 ms.*90 %", page[page.index("Estimated, not measured") :], re.DOTALL)
-
-
-def test_a_search_names_its_front_and_marks_the_others(build: Build) -> None:
-    trials = tuple(
-        msgspec.structs.replace(one, status="kept" if place < 3 else "rejected")
-        for place, one in enumerate(build.judged[:-1])
-    )
-    page = render([], build, search=Search("11 trials over 40 recipes.", replace(build, judged=trials)))
-    chapter = page[page.index("The search") : page.index("<h2>Accuracy against size")]
-    assert "11 trials over 40 recipes." in chapter and "on the front of score, size and latency" in chapter
-    table = chapter[chapter.index("<table>") :]
-    assert table.count("<tr>") == 1 + 3
 
 
 def test_a_front_is_what_nothing_beats() -> None:
