@@ -12,7 +12,7 @@ import numpy as np
 from edgepack.device import null_models
 
 WIDTH = 64
-LINKS = {"onnxruntime": 2000, "litert": 700}
+LINKS = {"onnxruntime": 2000, "litert": 1400}
 SUFFIX = {"onnxruntime": "onnx", "litert": "tflite"}
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from edgepack import delivery
+from edgepack import delivery, measure
 from edgepack.bundle import Bundle
 from edgepack.cli.progress import Plain
+from edgepack.report import BenchProtocol
 from edgepack.target import Target
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.emulated, pytest.mark.network]
@@ -30,3 +31,8 @@ def test_a_release_runs_on_an_arm64_board(make_bundle: MakeBundle, emulated: Tar
     (state,) = delivery.status([emulated], progress)
     release = next(one for one in state.releases if one.name == "arm")
     assert (release.verified, release.digest) == (True, bundle.digest)
+    protocol = BenchProtocol(processes=1, warmup=1, samples=3, most_samples=20, warm_seconds=0, least_seconds=0)
+    (report,) = measure.bench(bundle, [emulated], protocol, "", progress)
+    assert (report.validity.verdict, report.validity.codes[0]) == ("invalid", "emulated")
+    assert report.run_context.before.governor == "ondemand"
+    assert report.processes[0].blocks[0].mhz

