@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from edgepack.compress.operators import Operator
-from edgepack.errors import InexpressibleError
 from edgepack.runtimes import foreign
 
 LEAST_OPSET = 13
 """Quantization along an axis came with opset 13."""
 GREATEST_OPSET = 21
-GREATEST_IR = 10
-"""What onnxruntime 1.19 opens: the newest for boards with Python 3.9."""
+"""The newest that is written; what the profile's oldest runtime reads is asked of the finished file (runtimes.ceiling)."""
 
 _FLOAT, _UINT8, _INT8, _FLOAT16 = 1, 2, 3, 10
 _MOVES = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
@@ -197,7 +195,8 @@ def clean(model: Any) -> None:
     kept = [entry for entry in model.opset_import if entry.domain in used | {"", "ai.onnx"}]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-    model.ir_version = min(model.ir_version, GREATEST_IR)
+    onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]
@@ -205,13 +204,6 @@ def clean(model: Any) -> None:
         item.doc_string = ""
         del item.metadata_props[:]
     model.doc_string = model.graph.doc_string = ""
-
-
-def check_ceilings(model: Any, file: str) -> None:
-    if opset_of(model) > GREATEST_OPSET:
-        raise InexpressibleError(
-            f"{file}: needs opset {opset_of(model)}", expected=f"at most {GREATEST_OPSET}, which onnxruntime 1.19 opens"
-        )
 
 
 def array(tensor: Any) -> Any:

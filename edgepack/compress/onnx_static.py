@@ -74,7 +74,6 @@ class OnnxStatic:
         result = _parse(data)
         done = Quantized("onnx", self._precision, *onnx_graph.computing(result))
         onnx_graph.clean(result)
-        onnx_graph.check_ceilings(result, self._file)
         return bytes(result.SerializeToString(deterministic=True)), done
 
 

@@ -84,7 +84,7 @@ class Workshop:
         What cannot be made, answers wrongly, or is beyond the runtime of the profile's boards is `Failed` with its reason.
         """
         made = self._make(recipe)
-        if not isinstance(made, Made) or made.variant.format != "tflite":
+        if not isinstance(made, Made):
             return made
         runtime = made.variant.runtime
         reason = ceiling.refusal(made.model, runtime, self.plan.profile.profile.runtimes[runtime])

@@ -6,6 +6,7 @@ operator. Not all shows in versions: quantizers do not raise them for everything
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,34 @@ from edgepack.lock import version_tuple
 from edgepack.profile import RuntimeName, RuntimeRange
 from edgepack.runtimes import foreign
 
-_FLOAT32, _INT8 = 0, 9
+_FLOAT32, _INT8, _INT4 = 0, 9, 17
+
+
+@dataclass(frozen=True)
+class OnnxCeiling:
+    """The newest operator set and form of file (IR) that a version of onnxruntime reads: its docs/Versioning.md"""
+
+    version: str
+    opset: int
+    ir: int
+
+
+ONNX_CEILINGS = (
+    OnnxCeiling("1.14", 18, 8),
+    OnnxCeiling("1.15", 19, 9),
+    OnnxCeiling("1.16", 19, 9),
+    OnnxCeiling("1.17", 20, 9),
+    OnnxCeiling("1.18", 21, 10),
+    OnnxCeiling("1.19", 21, 10),
+    OnnxCeiling("1.20", 21, 10),
+    OnnxCeiling("1.21", 22, 10),
+    OnnxCeiling("1.22", 22, 10),
+    OnnxCeiling("1.23", 23, 11),
+)
+"""Oldest first; what is newer than the last reads at least as much."""
+
+_CONTRIBUTED = {"MatMulNBits": "1.17", "DynamicQuantizeLSTM": "1.8", "FusedConv": "1.0", "QGemm": "1.11", "Gelu": "1.0"}
+"""Operators of onnxruntime's own that a quantizer may write, and its first version with them."""
 
 
 class Operators(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +63,38 @@ def refusal(model: Path, runtime: RuntimeName, wanted: RuntimeRange) -> str:
 
     Raises UsageError where the extra that reads such files is missing.
     """
+    return _refused_onnx(model, wanted) if runtime == "onnxruntime" else _refused_tflite(model, runtime, wanted)
+
+
+def oldest_onnx(wanted: RuntimeRange) -> OnnxCeiling:
+    """What the oldest onnxruntime of a range reads. A range beyond all that is known is taken for the newest known."""
+    allowed = (each for each in ONNX_CEILINGS if _may_be(wanted, each.version))
+    return next(allowed, ONNX_CEILINGS[-1])
+
+
+def _may_be(wanted: RuntimeRange, minor: str) -> bool:
+    """Whether a range allows any release of MAJOR.MINOR."""
+    return any(wanted.allows(f"{minor}.{patch}") for patch in range(4))
+
+
+def _refused_onnx(model: Path, wanted: RuntimeRange) -> str:
+    onnx = foreign.import_framework("onnx", "onnx", "reading an ONNX model")
+    loaded = onnx.load(str(model), load_external_data=False)
+    known = oldest_onnx(wanted)
+    title = f"onnxruntime {known.version}"
+    opset = max((each.version for each in loaded.opset_import if each.domain in ("", "ai.onnx")), default=1)
+    if opset > known.opset:
+        return f"it needs opset {opset}, {title} has {known.opset} at most"
+    if loaded.ir_version > known.ir:
+        return f"it is an ONNX file of IR version {loaded.ir_version}, {title} reads {known.ir} at most"
+    for node in loaded.graph.node:
+        first = _CONTRIBUTED.get(node.op_type)
+        if node.domain == "com.microsoft" and first and version_tuple(known.version) < version_tuple(first):
+            return f"it needs {node.op_type}, which onnxruntime has from {first} on; a board may have {known.version}"
+    return ""
+
+
+def _refused_tflite(model: Path, runtime: RuntimeName, wanted: RuntimeRange) -> str:
     known = [one for one in tables() if one.runtime == runtime and wanted.allows(one.version)]
     if not known:
         return ""
@@ -54,6 +114,8 @@ def _judge(schema: Any, model: Any, known: Operators) -> str:
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     title = f"{known.runtime} {known.version}"
     for graph in model.subgraphs:
+        if known.runtime == "tflite-runtime" and any(tensor.type == _INT4 for tensor in graph.tensors):
+            return f"its weights have 4 bits, which {title} cannot unpack (it ends in an error or a crash)"
         for operator in graph.operators:
             used = model.operatorCodes[operator.opcodeIndex]
             name = names.get(max(used.builtinCode, used.deprecatedBuiltinCode), "an unknown operator")

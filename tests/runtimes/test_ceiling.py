@@ -70,6 +70,47 @@ def test_the_oldest_of_a_range_decides(tmp_path: Path) -> None:
     assert not ceiling.refusal(path, "tflite-runtime", RuntimeRange(">=2.15,<3"))
 
 
+def onnx_file(path: Path, opset: int, ir: int, domain: str = "", operator: str = "Relu") -> Path:
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    node = helper.make_node(operator, ["x"], ["y"], domain=domain)
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    sets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph([node], "main", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=sets, ir_version=ir), str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("opset", "ir", "wanted", "said"),
+    [
+        (18, 8, ">=1.14,<2", ""),
+        (19, 8, ">=1.14,<2", "it needs opset 19, onnxruntime 1.14 has 18 at most"),
+        (21, 10, ">=1.19,<2", ""),
+        (22, 10, ">=1.19,<2", "it needs opset 22, onnxruntime 1.19 has 21 at most"),
+        (22, 10, ">=1.21,<2", ""),
+        (18, 10, ">=1.16.2,<2", "IR version 10, onnxruntime 1.16 reads 9 at most"),
+        (18, 10, "==1.19.2", ""),
+        (23, 11, ">=1.31", ""),
+    ],
+)
+def test_the_oldest_onnxruntime_of_a_range_decides(tmp_path: Path, opset: int, ir: int, wanted: str, said: str) -> None:
+    reason = ceiling.refusal(onnx_file(tmp_path / "m.onnx", opset, ir), "onnxruntime", RuntimeRange(wanted))
+    assert said in reason and bool(said) == bool(reason)
+
+
+def test_operators_of_onnxruntimes_own_have_a_first_version(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "m.onnx", 17, 8, "com.microsoft", "MatMulNBits")
+    assert "which onnxruntime has from 1.17 on" in ceiling.refusal(path, "onnxruntime", RuntimeRange(">=1.16,<2"))
+    assert ceiling.refusal(path, "onnxruntime", RuntimeRange(">=1.17,<2")) == ""
+
+
+def test_weights_of_4_bits_are_not_for_tflite_runtime(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.tflite", "CONV_2D", 5, (FLOAT32, 17), 4)
+    assert "4 bits" in ceiling.refusal(path, "tflite-runtime", OLD)
+    assert ceiling.refusal(path, "litert", RuntimeRange(">=2.1,<3")) == ""
+
+
 def test_every_known_operator_is_one_of_the_schema() -> None:
     schema: Any = pytest.importorskip("ai_edge_litert.schema_py_generated")
     for table in ceiling.tables():
