@@ -44,3 +44,20 @@ def with_bounds(weights: Floats, bounds: NDArray[np.float64], axis: int) -> Floa
     signs = np.where(flat[low, 0] < 0, -1.0, 1.0)
     flat[low, 0] = (signs * bounds[low]).astype(np.float32)
     return np.ascontiguousarray(np.moveaxis(flat.reshape(rows.shape), 0, axis))
+
+
+def in_blocks(rows: Floats, block: int, levels: int) -> tuple[NDArray[np.int8], Floats]:
+    """Symmetric integers of `rows` `[channels, length]` in [-levels, levels] and the steps `[channels, blocks, 1]` of each block.
+
+    A block's step is the one of least squared error among the full range and smaller ones: with few levels, clipping the
+    largest weight costs less than coarse steps for all others.
+    """
+    blocks = rows.reshape(len(rows), -1, block).astype(np.float32)
+    bounds = np.abs(blocks).max(axis=-1, keepdims=True)
+    best, least = np.ones_like(bounds), np.full_like(bounds, np.inf)
+    for shrink in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7):
+        steps = np.where(bounds > 0, bounds * np.float32(shrink / levels), 1).astype(np.float32)
+        steps = np.where(steps > 0, steps, np.finfo(np.float32).tiny)
+        errors = ((np.clip(np.rint(blocks / steps), -levels, levels) * steps - blocks) ** 2).sum(axis=-1, keepdims=True)
+        best, least = np.where(errors < least, steps, best), np.minimum(errors, least)
+    return np.clip(np.rint(blocks / best), -levels, levels).astype(np.int8), best

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.compress import onnx_graph
+from edgepack.compress import onnx_graph, onnx_int4
 from edgepack.compress.channels import per_channel, with_bounds
 from edgepack.compress.operators import Operator, Quantized
 from edgepack.errors import InexpressibleError
 from edgepack.names import Precision
 from edgepack.runtimes import foreign
 
-SERVED: tuple[Precision, ...] = ("w8a8", "w8a16", "mixed", "w8d", "w8", "fp16")
+SERVED: tuple[Precision, ...] = ("w8a8", "w8a16", "mixed", "w8d", "w8", "w4", "fp16")
 
 _SMALL = 32
 """Tensors of fewer elements are not worth a Cast node."""
@@ -33,7 +33,7 @@ def write(source: Path, precision: Precision, out: Path) -> Quantized:
                 _write_dynamic(path, out)
             result = onnx_graph.load(out)
             done = _difference(precision, model, onnx_graph.holding(result, set(onnx_graph.weights(result))))
-        case "w8" | "fp16":
+        case "w8" | "w4" | "fp16":
             result, stored = _stored(model, precision, source.name)
             left = set(onnx_graph.weights(model)) - stored
             done = _difference(precision, model, onnx_graph.holding(model, left))
@@ -100,8 +100,10 @@ def _stored(model: Any, precision: Precision, file: str) -> tuple[Any, set[str]]
     axes = onnx_graph.weights(model)
     nodes, constants, stored = [], [], set()
     for tensor in model.graph.initializer:
-        if precision == "w8" and tensor.name in axes:
+        if tensor.name in axes and (precision == "w8" or (precision == "w4" and _is_thin(tensor, axes[tensor.name]))):
             narrow, widen = _as_int8(tensor, axes[tensor.name])
+        elif precision == "w4" and tensor.name in axes:
+            narrow, widen = onnx_int4.narrowed(tensor, axes[tensor.name])
         elif precision == "fp16" and onnx_graph.is_matrix(tensor) and np.prod(tensor.dims) >= _SMALL:
             narrow, widen = _as_float16(tensor, file)
         else:
@@ -116,6 +118,11 @@ def _stored(model: Any, precision: Precision, file: str) -> tuple[Any, set[str]]
     result.graph.initializer.extend(constants)
     result.graph.node.extend([*nodes, *model.graph.node])
     return result, stored
+
+
+def _is_thin(tensor: Any, axis: int) -> bool:
+    """Whether a channel has so few weights, as in a depthwise layer, that 4 bits would lose much and save little."""
+    return bool(np.prod(tensor.dims) < _SMALL * tensor.dims[axis])
 
 
 def _difference(precision: Precision, model: Any, left: tuple[Operator, ...]) -> Quantized:
