@@ -54,6 +54,32 @@ class Measurement(Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
 
 
+class LayerReport(Struct, frozen=True):
+    """One quantized layer beside the float file's, with all layers before it quantized too, on a few calibration samples.
+
+    sqnr_db, cosine: of its output before the activation; low, high: the range that its output's integers cover
+    clipped: the share of calibration values beyond that range; shift: how far its bias was corrected, as a share of the
+    output's root mean square
+    """
+
+    kind: str
+    name: str
+    sqnr_db: float
+    cosine: float
+    low: float
+    high: float
+    clipped: float
+    shift: float
+
+
+class Quantizing(Struct, frozen=True):
+    """How a variant was quantized. notes: what was tried and kept, in words; layers: in the order in which they run"""
+
+    variant: VariantId
+    notes: tuple[str, ...]
+    layers: tuple[LayerReport, ...]
+
+
 class Built(Struct, frozen=True, kw_only=True):
     """A variant that exists as a file and was run, not yet judged.
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgepack.cli.output import Json, print_json, print_table
+from edgepack.errors import InputError
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
+    from edgepack.variant import Quantizing
 
 Word = Annotated[
     str,
@@ -17,6 +19,11 @@ Word = Annotated[
         metavar="BUNDLE",
         help="An .edgepack file or its layout as a folder; NAME@VERSION of the local store; HOST/REPOSITORY:TAG of a registry.",
     ),
+]
+
+Layers = Annotated[
+    bool,
+    typer.Option("--layers", help="What quantization did to each layer: noise, range, what was clipped and corrected."),
 ]
 
 
@@ -28,7 +35,7 @@ def bundle_of(word: str, *, plain_http: bool = False) -> Bundle:
     return exchange.open_word(word, progress(), plain_http=plain_http)
 
 
-def inspect(bundle: Word, json: Json = False) -> None:
+def inspect(bundle: Word, layers: Layers = False, json: Json = False) -> None:
     """What a bundle is, what it needs to run, what it holds."""
     from edgepack import attesting, signing, trust
     from edgepack.cli.trusting import origin_line, signatures, summary
@@ -39,7 +46,8 @@ def inspect(bundle: Word, json: Json = False) -> None:
     if json:
         found = signatures(opened, signing.own_policy())
         document = {"path": str(opened.path), "digest": opened.digest, "signatures": found, "manifest": manifest}
-        print_json({**document, "signed": bool(found), "provenance": origins})
+        more = {"layers": _layers_of(opened)} if layers else {}
+        print_json({**document, "signed": bool(found), "provenance": origins, **more})
         return
     print_table(
         f"{manifest.name} {manifest.version} for {manifest.profile.name}, {summary(opened, signing.own_policy())}",
@@ -71,3 +79,36 @@ def inspect(bundle: Word, json: Json = False) -> None:
         for v in manifest.variants
     ]
     print_table("\nvariants (* default)", ("variant", "KB", "score", "SQNR dB", "digest"), rows)
+    if layers:
+        _print_layers(_layers_of(opened))
+
+
+def _layers_of(opened: Bundle) -> tuple[Quantizing, ...]:
+    """Raises InputError where the bundle says nothing of layers."""
+    from edgepack import papers
+
+    data = opened.document("layers")
+    if data is None:
+        raise InputError(
+            f"{opened.path}: it says nothing of layers",
+            expected="a bundle with variants that were quantized when it was built",
+        )
+    return papers.read_layers(data, str(opened.path))
+
+
+def _print_layers(quantized: tuple[Quantizing, ...]) -> None:
+    columns = ("layer", "kind", "SQNR dB", "cosine", "range", "clipped", "bias moved")
+    for one in quantized:
+        rows = [
+            (
+                layer.name,
+                layer.kind,
+                f"{layer.sqnr_db:.1f}",
+                f"{layer.cosine:.5f}",
+                f"{layer.low:.3g} … {layer.high:.3g}",
+                f"{layer.clipped:.3%}",
+                f"{layer.shift:.2%}",
+            )
+            for layer in one.layers
+        ]
+        print_table(f"\n{one.variant}: {'; '.join(one.notes)}", columns, rows)

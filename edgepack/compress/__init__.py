@@ -3,7 +3,7 @@
 from edgepack.compress.calibration import Passes
 from edgepack.compress.crew import ALONE, Crew, gathered, rank_in_crew, size_of_crew
 from edgepack.compress.modules import HostTime, count, measure
-from edgepack.compress.operators import LayerReport, Operator, Quantized
+from edgepack.compress.operators import Operator, Quantized
 from edgepack.compress.pruning import Pruned, prune
 from edgepack.compress.quantization import quantize
 from edgepack.compress.recovery import recover
@@ -13,7 +13,6 @@ __all__ = [
     "ALONE",
     "Crew",
     "HostTime",
-    "LayerReport",
     "Operator",
     "Passes",
     "Pruned",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from msgspec import Struct
-
 from edgepack.names import FileFormat, Precision
+from edgepack.variant import LayerReport
 
 _NAME = 64
 
@@ -23,28 +22,10 @@ class Operator:
         return f"{self.kind} {self.name}"
 
 
-class LayerReport(Struct, frozen=True):
-    """One quantized layer beside the float file's, with all layers before it quantized too, on a few calibration samples.
-
-    sqnr_db, cosine: of its output before the activation; low, high: the range that its output's integers cover
-    clipped: the share of calibration values beyond that range; shift: how far its bias was corrected, as a share of the
-    output's root mean square
-    """
-
-    kind: str
-    name: str
-    sqnr_db: float
-    cosine: float
-    low: float
-    high: float
-    clipped: float
-    shift: float
-
-
 def short(name: str) -> str:
     """The end of a long name: exporters of TFLite spell out the way through every module."""
-    last = name.split(";")
-    text = next((part for part in reversed(last) if len(part) > 2), name)
+    parts = name.split(";")  # the last ones may be numbers only
+    text = next((part for part in reversed(parts) if part.strip("0123456789#")), name)
     return text.rsplit("/", 1)[-1][-_NAME:]
 
 

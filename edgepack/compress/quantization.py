@@ -13,7 +13,7 @@ from edgepack.compress import onnx, tflite
 from edgepack.compress.calibration import Passes
 from edgepack.compress.mixed import search
 from edgepack.compress.onnx_static import OnnxStatic
-from edgepack.compress.operators import LayerReport, Quantized, short
+from edgepack.compress.operators import Quantized, short
 from edgepack.compress.ranges import clipped
 from edgepack.compress.static import FIT, Candidate, Static, best
 from edgepack.compress.tflite_static import TfliteStatic
@@ -24,6 +24,7 @@ from edgepack.names import FileFormat, Precision
 from edgepack.ports import Progress
 from edgepack.recipe import STATIC, Activations, Quantize
 from edgepack.samples import Samples
+from edgepack.variant import LayerReport
 
 
 def quantize(

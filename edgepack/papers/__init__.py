@@ -2,6 +2,7 @@
 what it is made of (CycloneDX), what it is good for (a model card). Each a pure function of the runtime manifest."""
 
 from edgepack.papers.card import render_card
+from edgepack.papers.layers import read_layers
 from edgepack.papers.provenance import (
     STATEMENT,
     PublicKey,
@@ -27,6 +28,7 @@ __all__ = [
     "is_about",
     "open_envelope",
     "read_envelope",
+    "read_layers",
     "render_card",
     "statement",
     "write",

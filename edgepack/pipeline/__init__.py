@@ -9,7 +9,6 @@ from pathlib import Path
 from edgepack import compress, select, store
 from edgepack import plan as plans
 from edgepack.bundle import Bundle
-from edgepack.compress import LayerReport
 from edgepack.errors import GateError, InputError
 from edgepack.names import VariantId
 from edgepack.pipeline.estimating import Estimates, estimates
@@ -22,7 +21,7 @@ from edgepack.pipeline.school import School
 from edgepack.pipeline.weighing import Weigh, weigh
 from edgepack.plan import Plan
 from edgepack.ports import Progress, Silent
-from edgepack.variant import Failed, Judged
+from edgepack.variant import Failed, Judged, LayerReport
 
 __all__ = ["Estimates", "HostTime", "Request", "Result", "Weigh", "build", "finish", "leads", "plan", "request"]
 

@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Struct
 
 from edgepack import bundle, compress, convert, digest, evaluate, runtimes
-from edgepack.compress import LayerReport
 from edgepack.digest import Digest
 from edgepack.errors import InexpressibleError, InputError
 from edgepack.names import Precision, VariantId
@@ -34,7 +33,7 @@ from edgepack.recipe import (
 )
 from edgepack.runtimes import ceiling
 from edgepack.samples import Array, Arrays, Run, over
-from edgepack.variant import Built, Failed, Parity
+from edgepack.variant import Built, Failed, LayerReport, Parity
 
 GOLDEN_SAMPLES = 4
 

@@ -22,6 +22,7 @@ from edgepack.pipeline.tools import tools
 from edgepack.plan import Plan
 from edgepack.ports import Progress
 from edgepack.project import Project
+from edgepack.variant import Quantizing
 
 
 def pack(
@@ -30,7 +31,7 @@ def pack(
     """Write the bundle of one profile into `out`. The same inputs give the same bytes."""
     locks = _locks(plan, kept, progress)
     manifest = _manifest(plan, inputs, project, kept, default, locks)
-    papers = papers_of(manifest, locks, plan.profile.profile)
+    papers = papers_of(manifest, locks, plan.profile.profile, _quantized(kept))
     manifest = structs.replace(manifest, documents=tuple(paper.record for paper in papers))
     blobs: dict[Digest, Path | bytes] = {made.variant.digest: made.model for made in kept}
     blobs |= {digest.of_file(made.golden): made.golden for made in kept}
@@ -78,6 +79,12 @@ def created() -> str:
     if not value.isdigit():
         raise InputError(f"SOURCE_DATE_EPOCH is {value!r}", expected="seconds since 1970-01-01, for example 1700000000")
     return datetime.fromtimestamp(int(value), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _quantized(kept: Sequence[Made]) -> tuple[Quantizing, ...]:
+    return tuple(
+        Quantizing(made.variant.id, made.measured.notes, made.measured.layers) for made in kept if made.measured.notes
+    )
 
 
 def _record(made: Made) -> VariantRecord:
