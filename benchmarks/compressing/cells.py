@@ -21,7 +21,7 @@ from compressing.methods import METHODS, Method
 from compressing.models import Model
 from compressing.places import BENCHMARKS, CACHE, CHECKOUT, HERE, digest_of_code
 
-LIMIT = 20 * 60.0
+LIMIT = 60 * 60.0
 SHARED_HOME = CACHE / "home"
 """Where the boards that measure live, with their wheels."""
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -215,12 +215,13 @@ def _key(model: Model, method: Method, data: Path, starts: list[Cell]) -> str:
             code += [HERE / "run_raw.py", BENCHMARKS / "stages.py"]
     inputs = [data / "calibration.npz", data / "validation.npz", *(start.file for start in starts)]
     versions = environments.versions(method.who) or [(name, metadata.version(name)) for name in _LIBRARIES]
-    settings = methods.profile_text(method) if method.who == "edgepack" else ""
+    settings = methods.profile_text(method, model) if method.who == "edgepack" else ""
     weights = None if starts else models.weights_file(model)
     facts = [
         model.name,
         model.framework,
         model.flavour,
+        model.max_drop,
         method.name,
         settings,
         weights.name if weights else "",

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,13 +30,18 @@ Flavour = Literal["plain", "smooth", "transformer"]
 
 @dataclass(frozen=True)
 class Model:
-    """title: for people; framework: of the source; data: all it is trained, compressed and judged with"""
+    """title: for people; framework: of the source; data: all it is trained, compressed and judged with
+
+    max_drop: what accuracy control may lose on the validation samples; agreement: there their labels are the source's answers
+    """
 
     name: str
     title: str
     framework: Literal["torch", "keras", "saved-model"]
     data: Callable[[], Data]
     flavour: Flavour = "plain"
+    max_drop: float = 0.01
+    agreement: bool = False
 
     def source(self) -> str:
         """What `edgepack build` is given, relative to benchmarks/."""
@@ -55,7 +60,14 @@ MODELS = {
         Model("resnet20", "ResNet-20, CIFAR-10, released weights", "torch", sets.cifar_normalized),
         Model("resnet8", "ResNet8 of MLPerf Tiny, CIFAR-10", "keras", sets.cifar_raw),
         Model("kws", "DS-CNN of MLPerf Tiny, keyword spotting", "saved-model", sets.keywords),
-        Model("efficientnet_lite0", "EfficientNet-Lite0, ImageNet, released weights", "torch", sets.photographs),
+        Model(
+            "efficientnet_lite0",
+            "EfficientNet-Lite0, ImageNet, released weights",
+            "torch",
+            sets.photographs,
+            max_drop=0.03,
+            agreement=True,
+        ),
         Model(
             "hardswish_se",
             "Hard swish with squeeze and excitation, CIFAR-10",
@@ -135,7 +147,8 @@ def weights_file(model: Model) -> Path | None:
 
 def data_folder(model: Model) -> Path:
     """calibration.npz, validation.npz and evaluation.npz of a model, written once, with a digest of each and of training."""
-    place = CACHE / "data" / f"{model.name}-{digest_of_code(HERE / 'sets.py')[:12]}"
+    labels = "-agreement" if model.agreement else ""
+    place = CACHE / "data" / f"{model.name}{labels}-{digest_of_code(HERE / 'sets.py')[:12]}"
     if not (place / "note.txt").exists():
         # In a process of its own: the peak memory of what this one starts begins at what this one holds.
         code = f"from compressing import models; models.write_data(models.model({model.name!r}), {str(place)!r})"
@@ -145,6 +158,13 @@ def data_folder(model: Model) -> Path:
 
 def write_data(model: Model, folder: str) -> None:
     data, place = model.data(), Path(folder)
+    if model.agreement:
+        import torch
+
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            answers = torch.cat([module(model.name)(torch.from_numpy(x[None])) for x in data.validation.x])
+        data = replace(data, validation=sets.Labelled(data.validation.x, answers.argmax(1).numpy()))
     place.mkdir(parents=True, exist_ok=True)
     for name in ("training", "calibration", "validation", "evaluation"):
         labelled = getattr(data, name)

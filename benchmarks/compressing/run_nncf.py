@@ -1,4 +1,4 @@
-"""NNCF in an environment of its own: run_nncf.py default|accuracy FLAVOUR FLOAT.onnx CALIBRATION.npz VALIDATION.npz OUT.onnx
+"""NNCF in an environment of its own: run_nncf.py default|accuracy FLAVOUR DROP FLOAT.onnx CALIBRATION.npz VALIDATION.npz OUT
 
 As its documentation and its ONNX examples say: `nncf.quantize` with the model type `transformer` for one, the `mixed` preset
 where activations are not ReLU; `quantize_with_accuracy_control` with a validation function that gives the metric and each
@@ -14,7 +14,7 @@ import onnxruntime
 
 
 def main() -> None:
-    how, flavour, source, calibration, validation, out = sys.argv[1:]
+    how, flavour, drop, source, calibration, validation, out = sys.argv[1:]
     model = onnx.load(source)
     name = model.graph.input[0].name
     ranges = nncf.Dataset(list(np.load(calibration)["x"]), lambda x: {name: x[None]})
@@ -34,7 +34,7 @@ def main() -> None:
 
     labelled = np.load(validation)
     held = nncf.Dataset(list(zip(labelled["x"], labelled["y"], strict=True)), lambda item: {name: item[0][None]})
-    onnx.save(nncf.quantize_with_accuracy_control(model, ranges, held, judge, max_drop=0.01, **options), out)
+    onnx.save(nncf.quantize_with_accuracy_control(model, ranges, held, judge, max_drop=float(drop), **options), out)
 
 
 if __name__ == "__main__":
