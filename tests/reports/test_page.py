@@ -110,12 +110,12 @@ def test_what_is_not_valid_is_said_before_any_number(
     assert doubt is None or page.count(f">{doubt}</text>") == 4  # in every picture of latencies, wherever it is shown
 
 
-def test_a_stand_in_s_latency_is_never_shown_as_a_device_s(build: Build, make_report: MakeReport) -> None:
-    text = text_of(render([make_report("emulated")], build))
+def test_a_stand_in_s_latency_is_never_shown_as_a_device_s(make_report: MakeReport) -> None:
+    text = text_of(render([make_report("emulated")]))
     assert "an emulated board: its latencies say nothing about a device" in text
     assert "no device’s latency" in text
     assert "nothing speaks against" not in text
-    loopback = text_of(render([make_report("loopback")], build))
+    loopback = text_of(render([make_report("loopback")]))
     assert "take these latencies with care" in loopback
     assert "this machine (a loopback board)" in loopback
 
@@ -170,7 +170,7 @@ def test_text_from_outside_stays_text(build: Build, make_report: MakeReport) -> 
     )
     dirty = replace(build.manifest, labels=(evil,), metric=evil, created=evil)
     judged = (replace(build.judged[0], reason=evil), *build.judged[1:])
-    page = render([report, report], Build(dirty, judged, 0.9778, 80_000), [stats.compare(report, report, 0.05)])
+    page = render([report], Build(dirty, judged, 0.9778, 80_000), [stats.compare(report, report, 0.05)])
     assert "<img" not in page
     assert "<script" not in page
     assert "".join(read(page).texts).count(evil) >= 6
