@@ -101,9 +101,14 @@ def bench(
     from edgepack.cli.reading import Measured
     from edgepack.cli.reporting import write_page
     from edgepack.digest import canonical_json
+    from edgepack.errors import UsageError
 
     trials = Trials(scenario, target_qps, target_latency_ms, duration, accuracy, part, metric)
     trials.check()
+    if ab is not None and (variant or baseline or scenario or accuracy):
+        raise UsageError(
+            "--ab stands by itself", expected="it without --variant, --baseline, --scenario and --accuracy"
+        )
     protocol = structs.replace(
         _SHIPPED,
         processes=processes,

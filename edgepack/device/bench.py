@@ -78,8 +78,9 @@ def run_pair(root: str, request: Any, say: Say, tree: str = "/") -> Dict[str, An
         sides = []
         for side, subject in enumerate((first, second)):
             mine = [replies[2 * index + (side ^ (index % 2))] for index in range(protocol.processes)]
-            sides.append(dict(session.reply(subject, mine), after=conditions.read(tree)))
-    return {"first": sides[0], "second": sides[1]}
+            sides.append({**session.reply(subject, mine), **session.passes(subject)})
+        after = conditions.read(tree)
+    return {"first": {**sides[0], "after": after}, "second": {**sides[1], "after": after}}
 
 
 class _Session:

@@ -115,7 +115,7 @@ def test_a_metric_that_is_gone_and_data_that_does_not_fit_are_named(
 def test_bench_keeps_every_report_and_holds_it_against_the_last(
     pushed: Bundle, loopback: Target, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench = ["bench", str(pushed.path), loopback.name, "--processes", "2", "--samples", "10", "--json"]
+    bench = ["bench", str(pushed.path), loopback.name, "--quick", "--json"]
     before = len(history.recall("tried", loopback.name))
     assert run([*bench, "--baseline", "0.0.1"]) == 3
     assert "no baseline '0.0.1'" in capsys.readouterr().err
@@ -136,3 +136,19 @@ def test_bench_keeps_every_report_and_holds_it_against_the_last(
         )
     )
     assert run([*bench, "--baseline", "last", "--margin", "0.05"]) == 4
+
+
+def test_two_take_turns_from_the_command_line(
+    pushed: Bundle, loopback: Target, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = ["bench", str(pushed.path), loopback.name, "--quick", "--margin", "1000", "--ab", pushed.manifest.default]
+    assert run([*bench, str(pushed.path), "--ops", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [report["variant"] for report in document["reports"]] == [pushed.manifest.default] * 2
+    assert document["comparison"]["margin"] == 1000
+    assert all(report["ops"] for report in document["reports"]) or all(
+        report["notes"] for report in document["reports"]
+    )
+    assert run([*bench, str(pushed.path), "--baseline", "last"]) == 2
+    assert run([*bench, pushed.manifest.default]) == 3
+    assert "both sides are" in capsys.readouterr().err
