@@ -145,7 +145,7 @@ def bench(
         if out is not None:
             files.replace(out / f"{report.run_context.target}.{report.variant}.json", canonical_json(report))
     if html is not None:
-        write_page(html, Measured(reports, pairs[0].comparison if len(pairs) == 1 else None), opened.manifest)
+        write_page(html, Measured(reports, pairs[0].comparison if len(pairs) == 1 else None), opened)
     if ab is not None:
         measured.show_pairs(pairs, json)
         return

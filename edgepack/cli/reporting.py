@@ -11,10 +11,12 @@ import typer
 from edgepack.cli.output import Json, print_json
 
 if TYPE_CHECKING:
+    from edgepack.bundle import Bundle
     from edgepack.cli.reading import Measured
-    from edgepack.manifest import Manifest
+    from edgepack.names import VariantId
     from edgepack.pipeline import Result
     from edgepack.reports import Build
+    from edgepack.variant import LayerReport
 
 MARGIN = 0.05
 
@@ -34,16 +36,16 @@ def report(
     from edgepack.cli.reading import Measured, read_measured
 
     found = [read_measured(path) for path in reports or ()]
-    manifest = bundle_of(bundle).manifest if bundle is not None else None
+    opened = bundle_of(bundle) if bundle is not None else None
     whole = found[0] if len(found) == 1 else Measured(tuple(each for one in found for each in one.reports))
-    write_page(out, whole, manifest)
+    write_page(out, whole, opened)
     if json:
         print_json({"page": str(out), "bytes": out.stat().st_size})
     else:
         print(out)
 
 
-def write_page(page: Path, measured: Measured, manifest: Manifest | None) -> None:
+def write_page(page: Path, measured: Measured, bundle: Bundle | None) -> None:
     """Raises UsageError where matplotlib is not installed, or where there is nothing to show."""
     from edgepack import files, stats
     from edgepack.reports import packed, render
@@ -52,7 +54,7 @@ def write_page(page: Path, measured: Measured, manifest: Manifest | None) -> Non
     comparisons = [measured.comparison] if measured.comparison else []
     if not comparisons and len({(run.bundle.name, run.run_context.target) for run in runs}) == 1:
         comparisons = [stats.compare(runs[0], run, MARGIN) for run in runs[1:]]
-    build = packed(manifest) if manifest is not None else None
+    build = packed(bundle.manifest, layers_of(bundle)) if bundle is not None else None
     files.replace(page, render(runs, build, comparisons, interleaved=measured.comparison is not None).encode())
 
 
@@ -73,4 +75,18 @@ def build_of(result: Result) -> Build:
     from edgepack.reports import Build
 
     estimates = {variant: one for variant, one in result.estimates.items() if isinstance(one, Estimate)}
-    return Build(result.bundle.manifest, result.judged, result.baseline, result.source_bytes, result.layers, estimates)
+    return Build(
+        result.bundle.manifest, result.judged, result.baseline, result.source_bytes, layers_of(result.bundle), estimates
+    )
+
+
+def layers_of(bundle: Bundle) -> dict[VariantId, tuple[LayerReport, ...]]:
+    """What static quantization did to each layer, as the bundle's paper says it; empty where it has none."""
+    from edgepack import papers
+    from edgepack.names import VariantId
+
+    data = bundle.document("layers")
+    if data is None:
+        return {}
+    found = papers.read_layers(data, str(bundle.path))
+    return {VariantId(one.variant): one.layers for one in found if one.layers}

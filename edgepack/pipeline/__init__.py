@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from edgepack import compress, select, store
 from edgepack import plan as plans
 from edgepack.bundle import Bundle
 from edgepack.errors import GateError, InputError
-from edgepack.names import VariantId
 from edgepack.pipeline.estimating import Estimates, estimates
 from edgepack.pipeline.host_time import HostTime, host_times
 from edgepack.pipeline.make import Made, Workshop, candidate
@@ -21,7 +20,7 @@ from edgepack.pipeline.school import School
 from edgepack.pipeline.weighing import Weigh, weigh
 from edgepack.plan import Plan
 from edgepack.ports import Progress, Silent
-from edgepack.variant import Failed, Judged, LayerReport
+from edgepack.variant import Failed, Judged
 
 __all__ = ["Estimates", "HostTime", "Request", "Result", "Weigh", "build", "finish", "leads", "plan", "request"]
 
@@ -34,7 +33,6 @@ class Result:
 
     baseline: the source's score, None where it was not scored; host_times: what pruning saved, measured on this machine
     estimates: of the variants that no board measured: never a measured latency
-    layers: what static quantization did to each layer, of the variants in the bundle
     """
 
     bundle: Bundle
@@ -45,7 +43,6 @@ class Result:
     default: str
     host_times: tuple[HostTime, ...] = ()
     estimates: Estimates = field(default_factory=dict)
-    layers: Mapping[VariantId, tuple[LayerReport, ...]] = field(default_factory=dict)
 
 
 def bare(bundle: Bundle) -> Bundle:
@@ -139,9 +136,7 @@ def finish(
     for time in times:
         progress.note(str(time))
     baseline = inputs.scored.baseline if inputs.scored else None
-    layers = {each.variant.id: each.measured.layers for each in kept if each.measured.layers}
-    size = inputs.size_bytes
-    return Result(bundle, plan, baseline, size, selection.judged, selection.default, times, estimated, layers)
+    return Result(bundle, plan, baseline, inputs.size_bytes, selection.judged, selection.default, times, estimated)
 
 
 def _nothing_left(plan: Plan, judged: tuple[Judged, ...]) -> GateError | InputError:

@@ -15,11 +15,10 @@ from edgepack.reports.drawing import Picture, byte_size, figures
 from edgepack.reports.expected import Estimated
 from edgepack.reports.fronts import Point, Scale, front_picture, share_interval
 from edgepack.reports.html import Column, Content, Markup, element
-from edgepack.reports.layers import Layer
 from edgepack.reports.layers import chapter as layers_chapter
 from edgepack.reports.measured import device
 from edgepack.reports.timing import doubt_of
-from edgepack.variant import Built, Failed, Judged, Parity
+from edgepack.variant import Built, Failed, Judged, LayerReport, Parity
 
 _VERDICTS = ("valid", "suspect", "invalid")
 _SHARES = ("top1", "top5")
@@ -37,11 +36,11 @@ class Build:
     judged: tuple[Judged, ...]
     baseline: float | None
     source_bytes: int | None = None
-    layers: Mapping[VariantId, Sequence[Layer]] = field(default_factory=dict)
+    layers: Mapping[VariantId, Sequence[LayerReport]] = field(default_factory=dict)
     estimates: Mapping[VariantId, Estimated] = field(default_factory=dict)
 
 
-def packed(manifest: Manifest) -> Build:
+def packed(manifest: Manifest, layers: Mapping[VariantId, Sequence[LayerReport]] | None = None) -> Build:
     """What a bundle itself still knows of its build: the variants in it, not those that were rejected."""
     variants = [
         Built(
@@ -60,7 +59,7 @@ def packed(manifest: Manifest) -> Build:
         for record in manifest.variants
     ]
     judged = tuple(Judged(each, "selected" if each.id == manifest.default else "kept", "") for each in variants)
-    return Build(manifest, judged, manifest.baseline)
+    return Build(manifest, judged, manifest.baseline, layers=layers or {})
 
 
 def short_name(variant: Built | Failed) -> str:

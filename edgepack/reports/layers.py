@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 from edgepack.reports import html
 from edgepack.reports.drawing import ACCENT, BAD, SMALL, WIDE, Picture, picture, sheet, svg
 from edgepack.reports.html import Column, Content, Markup, element
+from edgepack.variant import LayerReport
 
 _NAMED = 3
 
 
-class Layer(Protocol):
-    """One quantized layer beside the float file's, in the graph's order.
-
-    sqnr_db, cosine: of its output; low, high: the range that its integers cover; clipped: share of values beyond it
-    """
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def sqnr_db(self) -> float: ...
-    @property
-    def cosine(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def clipped(self) -> float: ...
-
-
-def layers_picture(layers: Sequence[Layer]) -> Picture:
+def layers_picture(layers: Sequence[LayerReport]) -> Picture:
     """SQNR of each layer in the graph's order, the worst named."""
     return picture("Signal to quantization noise of each layer", lambda width: _draw(layers, width))
 
 
-def _draw(layers: Sequence[Layer], width: int) -> str:
+def _draw(layers: Sequence[LayerReport], width: int) -> str:
     known = [(index, layer) for index, layer in enumerate(layers, 1) if math.isfinite(layer.sqnr_db)]
     with sheet(width, 190) as (figure, (axis,)):
         at, db = [index for index, _ in known], [layer.sqnr_db for _, layer in known]
@@ -59,7 +37,7 @@ def _draw(layers: Sequence[Layer], width: int) -> str:
         return svg(figure)
 
 
-def chapter(name: str, layers: Sequence[Layer]) -> list[Markup]:
+def chapter(name: str, layers: Sequence[LayerReport]) -> list[Markup]:
     """Nothing where nothing was quantized statically."""
     if not any(math.isfinite(layer.sqnr_db) for layer in layers):
         return []
@@ -72,10 +50,11 @@ def chapter(name: str, layers: Sequence[Layer]) -> list[Markup]:
             f"{layer.cosine:.5f}",
             f"{layer.low:.3g} … {layer.high:.3g}",
             f"{100 * layer.clipped:.2f} %",
+            f"{100 * layer.shift:.2f} %",
         ]
         for index, layer in enumerate(layers, 1)
     ]
-    numbers = ("SQNR, dB", "cosine", "range", "clipped")
+    numbers = ("SQNR, dB", "cosine", "range", "clipped", "bias corrected by")
     columns = [Column("layer"), Column("kind"), Column("name", "reason"), *(Column(n, "number") for n in numbers)]
     return [
         element("h3", f"Layer by layer: {name}"),

@@ -11,20 +11,15 @@ import pytest
 from edgepack.reports import Build, render
 from edgepack.reports.fronts import Point, Scale, front, share_interval
 from edgepack.reports.treemap import Box, squarify
-from edgepack.variant import Built, Measurement, Ratio
+from edgepack.variant import Built, LayerReport, Measurement, Ratio
 
 pytestmark = pytest.mark.frameworks
 
 
-@dataclass(frozen=True)
-class ALayer:
-    kind: str
-    name: str
-    sqnr_db: float
-    cosine: float = 0.9991
-    low: float = -1.0
-    high: float = 6.0
-    clipped: float = 0.0123
+def a_layer(kind: str, name: str, sqnr_db: float) -> LayerReport:
+    return LayerReport(
+        kind=kind, name=name, sqnr_db=sqnr_db, cosine=0.9991, low=-1.0, high=6.0, clipped=0.0123, shift=0.002
+    )
 
 
 @dataclass(frozen=True)
@@ -37,9 +32,9 @@ class AnEstimate:
 def test_layers_are_a_picture_and_a_table(build: Build) -> None:
     name = build.judged[0].built.id
     layers = [
-        ALayer("CONV_2D", "first", 38.2),
-        ALayer("CONV_2D", "<second>", 12.5),
-        ALayer("ADD", "third", float("inf")),
+        a_layer("CONV_2D", "first", 38.2),
+        a_layer("CONV_2D", "<second>", 12.5),
+        a_layer("ADD", "third", float("inf")),
     ]
     page = render([], replace(build, layers={name: layers}))
     assert f"Layer by layer: {name}" in page
