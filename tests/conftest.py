@@ -60,6 +60,15 @@ def lacks_programs(*packages: str) -> str | None:
     return f"apt-get could not install {', '.join(missing)}: {done.stderr.strip()[-200:]}"
 
 
+def _lacks_postgres() -> str | None:
+    """PostgreSQL's programs, which Debian keeps out of PATH, and the two packages that speak to it."""
+    packages = [name for name in ("optuna", "psycopg") if importlib.util.find_spec(name) is None]
+    if packages:
+        return f"not installed: {', '.join(packages)}"
+    there = [*Path("/usr/lib/postgresql").glob("*/bin/initdb"), *filter(None, [shutil.which("initdb")])]
+    return None if there else lacks_programs("postgresql")
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "frameworks": _lacks_frameworks,
     "emulated": boards.can_host_emulated,
@@ -68,6 +77,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "skopeo": lambda: lacks_programs("skopeo"),
     "browser": lambda: lacks_programs("chromium"),  # with it comes fontconfig, which needs one font at least
     "cpio": lambda: lacks_programs("cpio"),
+    "postgres": _lacks_postgres,
 }
 
 

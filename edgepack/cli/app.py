@@ -21,6 +21,7 @@ from edgepack.cli import (
     storing,
     targets,
     trusting,
+    tuning,
 )
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 app.command("plan")(building.plan)
 app.command("build")(building.build)
+app.command("tune")(tuning.tune)
 app.command("inspect")(bundles.inspect)
 app.command("sign")(trusting.sign)
 app.command("verify")(trusting.verify)

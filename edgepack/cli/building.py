@@ -77,7 +77,7 @@ def plan(
     from edgepack import exchange, pipeline
     from edgepack.cli.progress import progress
 
-    flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
+    flags = flags_of(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
     plans = pipeline.plan(pipeline.request(exchange.source_of(source, progress()), profile or (), flags), progress())
     if json:
         print_json({"plans": [_plan_document(each) for each in plans]})
@@ -126,7 +126,7 @@ def build(
     from edgepack.cli.reporting import write_build_pages
 
     sealing = seal(sign_key, expires, targets, allows_downgrade_from)
-    flags = _flags(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
+    flags = flags_of(calibration, evaluation, training, metric, name, version, weights, inputs, epochs, seed)
     talk = progress()
     wanted = pipeline.request(exchange.source_of(source, talk), profile or (), flags)
     boards = scales(target, inventory, wanted, allow_unsigned, talk)
@@ -143,9 +143,18 @@ def build(
 
 
 def scales(
-    words: list[str] | None, inventory: Path | None, wanted: Request, allow_unsigned: bool, progress: Progress
+    words: list[str] | None,
+    inventory: Path | None,
+    wanted: Request,
+    allow_unsigned: bool,
+    progress: Progress,
+    *,
+    for_search: bool = False,
 ) -> Weigh | None:
-    """The boards that were named, each asked once before any work begins. None where none was."""
+    """The boards that were named, each asked once before any work begins. None where none was.
+
+    for_search: their figures are to lead a search, which an emulated board's cannot
+    """
     from edgepack import catalog
     from edgepack.errors import UsageError
     from edgepack.proving import Boards
@@ -158,12 +167,19 @@ def scales(
                 "--allow-unsigned and --inventory say how boards measure", expected="--target TARGET with them"
             )
         return None
-    boards = Boards(tuple(catalog.find_targets(named, inventory)), BenchProtocol(), allow_unsigned, progress)
+    found = tuple(catalog.find_targets(named, inventory))
+    emulated = [target.name for target in found if target.board in ("emulated", "machine")]
+    if for_search and emulated:
+        raise UsageError(
+            f"{', '.join(emulated)}: an emulated board's latencies say nothing of a device, and cannot lead a search",
+            expected="a board of its own kind, or no --target: the search then goes by the expected cost",
+        )
+    boards = Boards(found, BenchProtocol(), allow_unsigned, progress)
     boards.check(wanted.profiles)
     return boards.weigh
 
 
-def _flags(
+def flags_of(
     calibration: str | None,
     evaluation: str | None,
     training: str | None,

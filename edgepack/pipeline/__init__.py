@@ -22,7 +22,21 @@ from edgepack.plan import Plan
 from edgepack.ports import Progress, Silent
 from edgepack.variant import Failed, Judged
 
-__all__ = ["Estimates", "HostTime", "Request", "Result", "Weigh", "build", "finish", "leads", "plan", "request"]
+__all__ = [
+    "Estimates",
+    "HostTime",
+    "Request",
+    "Result",
+    "Seal",
+    "Weigh",
+    "bare",
+    "build",
+    "finish",
+    "leads",
+    "plan",
+    "plans_of",
+    "request",
+]
 
 Seal = Callable[[Bundle], Bundle]
 
@@ -52,7 +66,7 @@ def bare(bundle: Bundle) -> Bundle:
 
 def plan(wanted: Request, progress: Progress) -> tuple[Plan, ...]:
     """What would be built, one plan a profile. Nothing is written."""
-    return _plans(wanted, prepare(wanted, progress))
+    return plans_of(wanted, prepare(wanted, progress))
 
 
 def build(
@@ -74,7 +88,7 @@ def build(
             return ()
         with school.in_session():
             return tuple(
-                _build(each, wanted, inputs, school, out, progress, seal, scales) for each in _plans(wanted, inputs)
+                _build(each, wanted, inputs, school, out, progress, seal, scales) for each in plans_of(wanted, inputs)
             )
 
 
@@ -83,7 +97,8 @@ def leads() -> bool:
     return compress.rank_in_crew() == 0
 
 
-def _plans(wanted: Request, inputs: Inputs) -> tuple[Plan, ...]:
+def plans_of(wanted: Request, inputs: Inputs) -> tuple[Plan, ...]:
+    """One plan a profile."""
     model = inputs.loaded.model
     return tuple(
         plans.plan(model, profile, wanted.project, wanted.origins, trainable=inputs.trainable)

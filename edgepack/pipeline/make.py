@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import assert_never
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edgepack import bundle, compress, convert, digest, evaluate, runtimes
 from edgepack.digest import Digest
 from edgepack.errors import InexpressibleError, InputError
 from edgepack.names import Precision, VariantId
 from edgepack.pipeline import cache
-from edgepack.pipeline.prepare import Inputs, data_digest
+from edgepack.pipeline.prepare import Inputs, Scored, data_digest
 from edgepack.pipeline.school import School
 from edgepack.pipeline.tools import tools
 from edgepack.plan import Plan
@@ -65,6 +65,13 @@ class Made:
 def candidate(made: Made | Failed) -> Built | Failed:
     """As the selection sees it."""
     return made.variant if isinstance(made, Made) else made
+
+
+def scored_again(made: Made, scored: Scored) -> Made:
+    """A variant's score and drop on another evaluation set than it was made with; the file stays what it is."""
+    outputs = over(runtimes.open_file(made.model, made.variant.format), scored.samples)
+    score = evaluate.score(outputs, _labels(scored.samples.labels), scored.metric)
+    return replace(made, variant=structs.replace(made.variant, score=score, drop=scored.drop(score)))
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
@@ -92,6 +92,15 @@ def prepare(request: Request, progress: Progress) -> Inputs:
         probe=probe,
         size_bytes=_size_of(loaded, folder / project.model.source),
     )
+
+
+def scored_on(inputs: Inputs, samples: Samples) -> Inputs:
+    """The same model and data with another evaluation set, on which the source is scored again."""
+    scored, loaded = inputs.scored, inputs.loaded
+    assert scored is not None and samples.labels is not None, "there was an evaluation set before, with labels"
+    baseline = evaluate.score(over(loaded.run, samples), samples.labels, scored.metric)
+    probe = inputs.probe if inputs.calibration else samples.take(PARITY_SAMPLES)
+    return replace(inputs, scored=Scored(samples, scored.metric, baseline), probe=probe)
 
 
 def _score_source(loaded: Loaded, evaluation: Samples, request: Request, progress: Progress) -> Scored:

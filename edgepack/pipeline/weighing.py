@@ -54,15 +54,22 @@ def weigh(workshop: Workshop, made: Sequence[Made | Failed], packed: Pack, scale
     if not subjects:
         return list(made)
     beside, parents = _parents(workshop, built, subjects)
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = packed(
-            structs.replace(plan, name=passing_name(plan.name)),
-            [*subjects, *beside],
-            subjects[0].variant.id,
-            Path(folder),
-        )
-        results = scales(bundle, plan.profile.name, parents)
+    results = _ask(plan, [*subjects, *beside], parents, packed, scales)
     return [_with(each, results.get(candidate(each).id)) for each in made]
+
+
+def weigh_alone(plan: Plan, made: Made, packed: Pack, scales: Weigh) -> Made | Failed:
+    """One variant with what boards measured of it, and nothing of its float parent."""
+    return _with(made, _ask(plan, [made], {made.variant.id: None}, packed, scales).get(made.variant.id))
+
+
+def _ask(
+    plan: Plan, made: Sequence[Made], parents: Mapping[VariantId, VariantId | None], packed: Pack, scales: Weigh
+) -> Mapping[VariantId, Weighed]:
+    with tempfile.TemporaryDirectory() as folder:
+        passing = structs.replace(plan, name=passing_name(plan.name))
+        bundle = packed(passing, made, made[0].variant.id, Path(folder))
+        return scales(bundle, plan.profile.name, parents)
 
 
 def passing_name(name: str) -> str:

@@ -1,0 +1,168 @@
+"""What may be chosen, how an evaluation set is halved, what a front is: decisions without a database."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepack import catalog, digest
+from edgepack.cli.tuning import seconds
+from edgepack.digest import Digest
+from edgepack.errors import InputError, UsageError
+from edgepack.model import Format, Model, Signature, TensorSpec
+from edgepack.names import variant_id
+from edgepack.plan import Plan, plan
+from edgepack.project import DataSection, Project
+from edgepack.recipe import Convert, Prune, sparsity_of
+from edgepack.samples import Samples
+from edgepack.select import Scales
+from edgepack.tuning.front import Outcome, excesses, finalists, front, objectives
+from edgepack.tuning.space import describe, key_of, space_of
+from edgepack.tuning.split import halves
+from edgepack.tuning.study import check_storage, shown
+from edgepack.variant import Built, Parity
+
+
+def plan_for(profile: str, *, trainable: bool = True) -> Plan:
+    (resolved,) = catalog.load_profiles([profile])
+    model = Model(
+        source="net.py:build",
+        format=Format.TORCH,
+        digest=digest.of_bytes(b"net"),
+        signature=Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 2)),)),
+        frameworks=(),
+    )
+    project = Project(name="net", data=DataSection(calibration="c.npz", training="t.npz"))
+    return plan(model, resolved, project, (), trainable=trainable)
+
+
+def test_a_space_holds_what_build_would_make_and_sparsities_in_between() -> None:
+    planned = plan_for("rpi4")
+    space = space_of(planned)
+    recipes = [space.recipe(point) for point in space.points()]
+    assert set(planned.recipes) <= set(recipes) and len(set(map(key_of, recipes))) == len(recipes)
+    assert sorted({sparsity_of(recipe) for recipe in recipes}) == [0.0, 0.125, 0.25, 0.375, 0.5]
+    assert [space.recipe(point) for point in space.starts()] == list(planned.recipes)
+    assert len({describe(recipe) for recipe in recipes}) == len(recipes)
+
+
+def test_what_is_not_pruned_has_no_step_that_prunes() -> None:
+    space = space_of(plan_for("rpi4"))
+    for point in space.points():
+        recipe = space.recipe(point)
+        assert any(isinstance(step, Prune) for step in recipe) == bool(point.sparsity)
+
+
+def test_an_axis_with_one_choice_is_none() -> None:
+    names = {axis.name for axis in space_of(plan_for("rpi4", trainable=False)).axes}
+    assert names == {"format", "precision"}
+
+
+@given(st.integers(20, 300), st.integers(0, 5), st.integers(1, 7))
+def test_halves_share_nothing_lose_nothing_and_have_every_label(count: int, seed: int, classes: int) -> None:
+    x = np.arange(count)[:, None]
+    samples = Samples((x,), np.sort(np.arange(count) % classes), digest.of_bytes(b"all"))
+    seen, held = halves(samples, seed)
+    both = np.concatenate([seen.inputs[0], held.inputs[0]])[:, 0]
+    assert sorted(both) == list(range(count)) and abs(len(seen) - len(held)) <= 1
+    counts = [np.bincount(half.labels, minlength=classes) for half in (seen, held)]
+    assert np.abs(counts[0] - counts[1]).max() <= 1
+    assert len({seen.digest, held.digest, samples.digest}) == 3
+    again, _ = halves(samples, seed)
+    assert (again.inputs[0] == seen.inputs[0]).all() and again.digest == seen.digest
+
+
+def test_halves_of_values_are_halves_too_and_few_samples_are_refused() -> None:
+    y = np.linspace(0, 1, 30)[:, None]
+    seen, held = halves(Samples((y,), y, digest.of_bytes(b"values")), 0)
+    assert len(seen) == len(held) == 15 and not set(seen.labels[:, 0]) & set(held.labels[:, 0])
+    with pytest.raises(InputError, match="cannot be halved"):
+        halves(Samples((y[:19],), y[:19], digest.of_bytes(b"few")), 0)
+
+
+def outcome(number: int, drop: float, size: int, precision="w8a8", sparsity=0.0, **more) -> Outcome:
+    built = Built(
+        id=variant_id("net", "rpi4", precision, sparsity, "onnx"),
+        runtime="onnxruntime",
+        format="onnx",
+        precision=precision,
+        sparsity=sparsity,
+        recipe=(Convert(format="onnx"),),
+        digest=Digest("sha256:00"),
+        size_bytes=size,
+        parity=more.pop("parity", Parity(0.1, 0.01, 40.0)),
+        score=0.9 - drop,
+        drop=drop,
+        **more,
+    )
+    return Outcome(number=number, key=Digest(f"sha256:{number:064}"), built=built, seconds=0.1, worker="a:1")
+
+
+def scales(*, measured: bool = False) -> Scales:
+    (resolved,) = catalog.load_profiles(["rpi4"])
+    return Scales(resolved.profile, measured)
+
+
+outcomes = st.lists(
+    st.builds(
+        outcome,
+        number=st.integers(0, 10**6),
+        drop=st.sampled_from((-0.01, 0.0, 0.005, 0.02)),
+        size=st.integers(1, 5),
+        precision=st.sampled_from(("w8a8", "w8d", "fp32")),
+        sparsity=st.sampled_from((0.0, 0.25)),
+    ),
+    max_size=12,
+    unique_by=lambda one: one.number,
+)
+
+
+@given(outcomes)
+def test_laws_of_the_front(given_outcomes: list[Outcome]) -> None:
+    weights = scales()
+    leading = front(given_outcomes, weights)
+    values = [objectives(one.built, weights) for one in leading]
+    assert bool(leading) == bool(given_outcomes)
+    assert not any(a != b and all(x <= y for x, y in zip(a, b, strict=True)) for a in values for b in values)
+    within = [one for one in given_outcomes if one.built.drop <= 0.01]
+    assert not within or all(one in within for one in leading)
+    chosen = finalists(given_outcomes, weights)
+    assert set(chosen) <= set(leading)
+    assert {one.built.id for one in chosen} == {one.built.id for one in leading}
+    assert len({one.built.id for one in chosen}) == len(chosen)
+
+
+def test_measured_latencies_lead_where_there_are_some_and_budgets_are_told_by_how_much() -> None:
+    slow = outcome(1, 0.0, 10, latency_ms=9.0, p90_ms=9.5)
+    fast = outcome(2, 0.0, 10, precision="fp32", latency_ms=3.0, p90_ms=3.0)
+    assert [one.number for one in front([slow, fast], scales(measured=True))] == [2]
+    assert [one.number for one in front([slow, fast], scales())] == [1]
+    profile = scales().profile
+    assert excesses(slow.built, profile)["max_drop"] == pytest.approx(-profile.budget.max_drop)
+    exact = outcome(3, 0.0, 10, parity=Parity(0, 0, float("inf")))
+    assert all(np.isfinite(objectives(exact.built, scales())))
+
+
+def test_a_storage_is_postgresql_or_a_file_and_its_url_holds_no_password() -> None:
+    assert check_storage("postgresql://me@db/tuning") == "postgresql+psycopg://me@db/tuning"
+    assert check_storage("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+    for url in ("postgresql://me:secret@db/tuning", "postgres://:secret@db/tuning"):
+        with pytest.raises(UsageError, match="password") as error:
+            check_storage(url)
+        assert "secret" not in str(error.value) and "pgpass" in error.value.advice
+    with pytest.raises(UsageError, match="is no database"):
+        check_storage("redis://db")
+    assert shown("postgresql://me@db/tuning?sslmode=require") == "postgresql://db/tuning"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_a_budget_is_written_as_people_write_it(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "10", "0m", "m", "-1m", "10 days"])
+def test_what_is_no_budget_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--budget"):
+        seconds(text)
