@@ -83,9 +83,11 @@ def tune(
 
     The same command again goes on where it was; run it several times at once and they share the work.
     """
-    from edgepack import exchange, pipeline, tuning
+    from edgepack import exchange, files, pipeline, tuning
     from edgepack.cli.progress import progress
 
+    if report is not None:
+        require_pictures()
     limits = tuning.Limits(seconds=seconds(budget), trials=trials, takeover=takeover)
     sealing = seal(sign_key, expires, targets, allows_downgrade_from)
     talk = progress()
@@ -100,6 +102,8 @@ def tune(
         seal=sealing.put_on if sealing else pipeline.bare,
         scales=scales(target, inventory, wanted, allow_unsigned, talk, for_search=True),
     )
+    if report is not None:
+        files.replace(report, page_of(found).encode())
     if json:
         print_json(tuned_document(found))
     else:
@@ -114,6 +118,39 @@ def seconds(text: str) -> float:
     if not found or not float(found[1]):
         raise UsageError(f"--budget {text!r} is no duration", expected="seconds, minutes or hours: 90s, 10m, 2h")
     return float(found[1]) * _UNITS[found[2]]
+
+
+def require_pictures() -> None:
+    """Before a search of hours, not after it. Raises UsageError."""
+    import importlib.util
+
+    from edgepack.errors import missing_extra
+
+    if importlib.util.find_spec("matplotlib") is None:
+        raise missing_extra("matplotlib", "report", "a report with pictures")
+
+
+def page_of(found: Tuned) -> str:
+    """The search and its bundle as one HTML page."""
+    from edgepack.reports import Build, Search, Trial, render
+    from edgepack.tuning import describe
+
+    result = found.result
+    manifest = result.bundle.manifest
+    search = Search(
+        trials=tuple(
+            Trial(one.number, describe(one.built.recipe), one.built, one.number in found.front)
+            for one in found.outcomes
+        ),
+        recipes=found.recipes,
+        searched_on=found.searched_on,
+        held_out=found.held_out,
+        metric=manifest.metric,
+        baseline=found.baseline,
+        measured=found.measured,
+    )
+    build = Build(manifest, result.judged, result.baseline, result.source_bytes)
+    return render((), build, search=search)
 
 
 def tuned_document(found: Tuned) -> dict[str, Any]:

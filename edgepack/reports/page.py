@@ -7,10 +7,11 @@ from importlib import resources
 
 from edgepack.errors import UsageError
 from edgepack.report import Comparison, Report, Verdict
-from edgepack.reports import built, html, measured
+from edgepack.reports import built, html, measured, searched
 from edgepack.reports.built import Build
 from edgepack.reports.forest import forest_picture, pairs, whole
 from edgepack.reports.html import Markup, element
+from edgepack.reports.searched import Search
 
 
 def render(
@@ -18,12 +19,13 @@ def render(
     build: Build | None = None,
     comparisons: Sequence[Comparison] = (),
     interleaved: bool = False,
+    search: Search | None = None,
 ) -> str:
     """One HTML file that loads nothing and runs no script: light and dark, phone and print.
 
     reports: of one bundle on its boards, or of several; build: what is known of the bundle's making
     comparisons: of two of the reports each; interleaved: the processes of the two reports ran in turns, so that they are
-    compared pair by pair as well
+    compared pair by pair as well; search: from which the bundle came
     Raises UsageError where matplotlib is not installed, or where there is nothing to show.
     """
     if not reports and build is None:
@@ -32,6 +34,7 @@ def render(
         *_head(reports, build),
         *_compared(reports, comparisons, interleaved),
         *(measured.chapter(report, number, len(reports)) for number, report in enumerate(reports, 1)),
+        *([searched.chapter(search)] if search else []),
         *([built.variants(build, reports), built.rejected(build), built.bundle(build, reports)] if build else []),
     ]
     return _document(_title(reports, build), html.join(parts))

@@ -38,7 +38,8 @@ class Tuned:
 
     recipes: how many there are to try; outcomes: of every trial of every worker, seen on the search's half
     front: numbers of the trials that none other beats; unusable: why some recipes could not be made
-    searched_on, held_out: samples of each half, 0 where nothing was scored; measured: whether cost is a board's milliseconds
+    searched_on, held_out: samples of each half, 0 where nothing was scored; baseline: the source's score on the first of them
+    measured: whether cost is a board's milliseconds
     result: the bundle of the finalists, scored on the half that the search never saw
     """
 
@@ -50,6 +51,7 @@ class Tuned:
     unusable: tuple[str, ...]
     searched_on: int
     held_out: int
+    baseline: float | None
     measured: bool
     result: Result
 
@@ -105,6 +107,7 @@ def tune(
         unusable=tuple(dict.fromkeys(study.unusable().values())),
         searched_on=len(seen.scored.samples) if seen.scored else 0,
         held_out=len(held.scored.samples) if held.scored else 0,
+        baseline=seen.scored.baseline if seen.scored else None,
         measured=weights.measured,
         result=result,
     )

@@ -359,7 +359,7 @@ def _sampler(space: Space, seed: int) -> Any:
         for axis in space.axes
     }
 
-    class Fresh(optuna.samplers.BaseSampler):  # type: ignore[misc]  # optuna is Any to the type checker
+    class Fresh(optuna.samplers.BaseSampler):
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
             return {} if trial.params or "fixed_params" in trial.system_attrs else whole
 

@@ -90,6 +90,12 @@ def test_every_latency_in_the_document_was_measured_and_nothing_stays_on_the_boa
         packed = {record.precision for record in open_bundle(project / bundle["path"]).manifest.variants}
         assert packed == {precision for precision, one in variants.items() if one["status"] != "rejected"}
         assert open_bundle(project / bundle["path"]).manifest.name == "net"
+        tuned = run(project, "tune", *flags, "--allow-unsigned", "--json")
+        assert tuned.returncode == 0, tuned.stderr
+        search = json.loads(tuned.stdout)
+        assert search["cost"] == "latency_ms" and len(search["trials"]) == search["recipes"] == 2
+        assert all(trial["latency_ms"] > 0 for trial in search["trials"])
+        assert all(variant["measured"] for variant in search["bundle"]["variants"])
         (status,) = delivery.status([board], Plain())
         assert status.releases == ()
     finally:

@@ -14,8 +14,8 @@ from edgepack.errors import InputError, UsageError
 from edgepack.model import Format, Model, Signature, TensorSpec
 from edgepack.names import variant_id
 from edgepack.plan import Plan, plan
-from edgepack.project import DataSection, Project
-from edgepack.recipe import Convert, Prune, sparsity_of
+from edgepack.project import BuildSection, DataSection, Project
+from edgepack.recipe import Convert, Prune, is_rehearsed, precision_of, sparsity_of
 from edgepack.samples import Samples
 from edgepack.select import Scales
 from edgepack.tuning.front import Outcome, excesses, finalists, front, objectives
@@ -25,7 +25,7 @@ from edgepack.tuning.study import check_storage, shown
 from edgepack.variant import Built, Parity
 
 
-def plan_for(profile: str, *, trainable: bool = True) -> Plan:
+def plan_for(profile: str, *, trainable: bool = True, qat: bool = False) -> Plan:
     (resolved,) = catalog.load_profiles([profile])
     model = Model(
         source="net.py:build",
@@ -34,7 +34,7 @@ def plan_for(profile: str, *, trainable: bool = True) -> Plan:
         signature=Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 2)),)),
         frameworks=(),
     )
-    project = Project(name="net", data=DataSection(calibration="c.npz", training="t.npz"))
+    project = Project(name="net", data=DataSection(calibration="c.npz", training="t.npz"), build=BuildSection(qat=qat))
     return plan(model, resolved, project, (), trainable=trainable)
 
 
@@ -42,10 +42,12 @@ def test_a_space_holds_what_build_would_make_and_sparsities_in_between() -> None
     planned = plan_for("rpi4")
     space = space_of(planned)
     recipes = [space.recipe(point) for point in space.points()]
-    assert set(planned.recipes) <= set(recipes) and len(set(map(key_of, recipes))) == len(recipes)
+    different = {key_of(recipe): recipe for recipe in recipes}
+    assert set(planned.recipes) <= set(different.values())
+    # unpruned: 2 formats × 4 precisions; pruned: each of them × 4 sparsities × 2 importances × 2 scopes × 3 durations
+    assert len(different) == 8 + 8 * 4 * 2 * 2 * 3 == len({describe(recipe) for recipe in different.values()})
     assert sorted({sparsity_of(recipe) for recipe in recipes}) == [0.0, 0.125, 0.25, 0.375, 0.5]
     assert [space.recipe(point) for point in space.starts()] == list(planned.recipes)
-    assert len({describe(recipe) for recipe in recipes}) == len(recipes)
 
 
 def test_what_is_not_pruned_has_no_step_that_prunes() -> None:
@@ -53,6 +55,17 @@ def test_what_is_not_pruned_has_no_step_that_prunes() -> None:
     for point in space.points():
         recipe = space.recipe(point)
         assert any(isinstance(step, Prune) for step in recipe) == bool(point.sparsity)
+
+
+def test_what_is_rehearsed_is_searched_with_and_without_and_what_cannot_be_is_not() -> None:
+    planned = plan_for("rpi4", qat=True)
+    space = space_of(planned)
+    rehearsed = {
+        key_of(recipe): precision_of(recipe) for recipe in map(space.recipe, space.points()) if is_rehearsed(recipe)
+    }
+    assert set(rehearsed.values()) == {precision_of(recipe) for recipe in planned.recipes if is_rehearsed(recipe)}
+    assert "fp32" not in rehearsed.values() and "rehearsed" in {axis.name for axis in space.axes}
+    assert set(planned.recipes) <= {space.recipe(point) for point in space.starts()}
 
 
 def test_an_axis_with_one_choice_is_none() -> None:

@@ -58,7 +58,7 @@ def searched(digits: Path, test_home: Path, tmp_path_factory: pytest.TempPathFac
     """A search to its end, in a home of its own."""
     home = tmp_path_factory.mktemp("home")
     (home / "wheels").symlink_to(test_home / "wheels")
-    return home, finish(start(digits, home, "-o", "out", "--json"))
+    return home, finish(start(digits, home, "-o", "out", "--json", "--report", "tuned.html"))
 
 
 def test_a_search_ends_in_a_front_and_a_bundle(digits: Path, searched: tuple[Path, dict]) -> None:
@@ -73,6 +73,15 @@ def test_a_search_ends_in_a_front_and_a_bundle(digits: Path, searched: tuple[Pat
     opened = open_bundle(digits / bundle["path"])
     opened.verify()
     assert {record.id for record in opened.manifest.variants} == kept and bundle["default"] in kept
+
+
+def test_the_page_shows_every_trial_and_loads_nothing(digits: Path, searched: tuple[Path, dict]) -> None:
+    _, document = searched
+    page = (digits / "tuned.html").read_text()
+    assert "What the search found" in page and f"{len(document['trials'])} trials over" in page
+    assert "Accuracy against size of every trial" in page and "which it never saw" in page
+    assert "expected cost: nothing was measured" in page
+    assert "<script" not in page and "http://" not in page.replace("http://www.w3.org/", "")
 
 
 def test_what_the_bundle_says_comes_from_samples_that_the_search_never_saw(
