@@ -86,8 +86,7 @@ def tune(
     study = open_study(name, url, space, wanted.project.build.seed, limits.takeover)
     school = School(inputs, progress, wanted.project.name, wanted.project.build.log)
     bench = _Bench(Workshop(plan, seen, progress, school), wanted, seal, scales, weights)
-    recipes = len({digest.of_value(space.recipe(point)) for point in space.points()})
-    _work(study, space, bench, limits, recipes, progress)
+    _work(study, space, bench, limits, progress)
     outcomes = study.outcomes()
     if not outcomes:
         reasons = "".join(f"\n  {reason}" for reason in dict.fromkeys(study.unusable().values()))
@@ -101,7 +100,7 @@ def tune(
     return Tuned(
         study=name,
         storage=shown(url),
-        recipes=recipes,
+        recipes=len(space.points),
         outcomes=outcomes,
         front=frozenset(one.number for one in front(outcomes, weights)),
         unusable=tuple(dict.fromkeys(study.unusable().values())),
@@ -171,7 +170,7 @@ def _parents(recipe: Recipe) -> Iterator[Recipe]:
         parent = float_parent(parent)
 
 
-def _work(study: Study, space: Space, bench: _Bench, limits: Limits, recipes: int, progress: Progress) -> None:
+def _work(study: Study, space: Space, bench: _Bench, limits: Limits, progress: Progress) -> None:
     """This process's share of the search, told to whoever watches."""
     before = len(study.outcomes())
     if before:
@@ -185,6 +184,7 @@ def _work(study: Study, space: Space, bench: _Bench, limits: Limits, recipes: in
             progress.warn(f"{describe(recipe)}: {built.reason}")
         return built
 
+    recipes = len(space.points)
     total = min(limits.trials or recipes, recipes) - before
     trials = search(study, space, evaluate, bench.weights, limits)
     for outcome in progress.track(trials, f"search {recipes} recipes", max(total, 0) or None):

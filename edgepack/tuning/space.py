@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
-from typing import Any, assert_never
+from typing import Any, assert_never, get_args
 
 from msgspec import Struct, structs
 
@@ -13,10 +15,13 @@ from edgepack.digest import Digest
 from edgepack.names import FileFormat, Precision
 from edgepack.plan import Plan
 from edgepack.recipe import (
+    STATIC,
     Convert,
+    Correct,
     Importance,
     Prune,
     Quantize,
+    RangeMethod,
     Recipe,
     Recover,
     Rehearse,
@@ -29,10 +34,16 @@ from edgepack.recipe import (
 )
 
 SPARSITY_STEPS = 4
+CUTS = (1, 2, 4, 8)
+"""How many layers `mixed` may leave in float, beside as many as it finds to help."""
 
 
 class Point(Struct, frozen=True):
-    """One choice on every axis. The last three mean something where channels are pruned alone."""
+    """One choice on every axis.
+
+    importance, scope, epochs mean something where channels are pruned; ranges, correct where activations are quantized;
+    cuts where some layers stay in float (None: the quantizer searches for how many)
+    """
 
     format: FileFormat
     precision: Precision
@@ -41,6 +52,9 @@ class Point(Struct, frozen=True):
     importance: Importance = "magnitude"
     scope: Scope = "layer"
     epochs: int = 0
+    ranges: RangeMethod = "auto"
+    correct: Correct = "auto"
+    cuts: int | None = None
 
 
 class Axis(Struct, frozen=True):
@@ -51,59 +65,102 @@ class Axis(Struct, frozen=True):
     ordered: bool = False
 
 
-class Space(Struct, frozen=True):
+@dataclass(frozen=True)
+class Space:
     """plan: what `build` would make, which is where a search begins; axes: what may differ, each with two values or more"""
 
     plan: Plan
     axes: tuple[Axis, ...]
 
-    def points(self) -> Iterator[Point]:
-        """Every point, the same order each time. Two points may stand for one recipe."""
+    @cached_property
+    def points(self) -> dict[Digest, Point]:
+        """One point for every recipe, by the recipe's key, the same order each time."""
         first = point_of(self.plan.recipes[0])
-        for values in product(*(axis.values for axis in self.axes)):
-            yield structs.replace(first, **dict(zip((axis.name for axis in self.axes), values, strict=True)))
+        names = [axis.name for axis in self.axes]
+        every = (
+            structs.replace(first, **dict(zip(names, values, strict=True)))
+            for values in product(*(axis.values for axis in self.axes))
+        )
+        return {key_of(self.recipe(point)): point for point in dict.fromkeys(map(self.settled, every))}
 
     def starts(self) -> tuple[Point, ...]:
         """What `build` would make: tried first, so that a search never ends with less."""
         return tuple(point_of(recipe) for recipe in self.plan.recipes)
 
+    def settled(self, point: Point) -> Point:
+        """The same recipe, with what means nothing in it at its default."""
+        rehearsed = point.rehearsed and any(is_rehearsed(recipe) for recipe in self._alike(point))
+        plain = Point(format=point.format, precision=point.precision, rehearsed=rehearsed)
+        if point.sparsity:
+            plain = structs.replace(
+                plain, sparsity=point.sparsity, importance=point.importance, scope=point.scope, epochs=point.epochs
+            )
+        if point.precision in STATIC:
+            plain = structs.replace(plain, ranges=point.ranges, correct=point.correct)
+        return structs.replace(plain, cuts=point.cuts) if point.precision == "mixed" else plain
+
     def recipe(self, point: Point) -> Recipe:
         """The plan's recipe for that format and precision, with the point's values in its steps.
 
-        A precision that nobody rehearses is quantized without.
+        A precision that nobody rehearses is quantized without; `mixed`, where the plan has none, is `w8a8` with cuts.
         """
-        alike = [
+        alike = self._alike(point)
+        base = next((recipe for recipe in alike if is_rehearsed(recipe) == point.rehearsed), alike[0])
+        return tuple(self._with(step, point) for step in base)
+
+    def _alike(self, point: Point) -> list[Recipe]:
+        planned = {precision_of(recipe) for recipe in self.plan.recipes}
+        stand_in = point.precision == "mixed" and "mixed" not in planned
+        precision = "w8a8" if stand_in else point.precision
+        return [
             recipe
             for recipe in self.plan.recipes
-            if (format_of(recipe), precision_of(recipe)) == (point.format, point.precision)
+            if (format_of(recipe), precision_of(recipe)) == (point.format, precision)
             and bool(sparsity_of(recipe)) == bool(point.sparsity)
+            and not (stand_in and is_rehearsed(recipe))
         ]
-        base = next((recipe for recipe in alike if is_rehearsed(recipe) == point.rehearsed), alike[0])
-        return tuple(_with(step, point) for step in base)
 
-
-def _with(step: Step, point: Point) -> Step:
-    match step:
-        case Prune():
-            return structs.replace(step, sparsity=point.sparsity, importance=point.importance, scope=point.scope)
-        case Recover():
-            return structs.replace(step, epochs=point.epochs)
-        case Rehearse() | Convert() | Quantize():
-            return step
-        case _:
-            assert_never(step)
+    def _with(self, step: Step, point: Point) -> Step:
+        match step:
+            case Prune():
+                return structs.replace(step, sparsity=point.sparsity, importance=point.importance, scope=point.scope)
+            case Recover():
+                return structs.replace(step, epochs=point.epochs)
+            case Quantize() if point.precision in STATIC:
+                step = structs.replace(step, precision=point.precision, ranges=point.ranges, correct=point.correct)
+                most = self.plan.profile.profile.budget.max_drop
+                if point.precision != "mixed":
+                    return step
+                return structs.replace(step, cuts=point.cuts, max_drop=step.max_drop if most is None else most)
+            case Rehearse() | Convert() | Quantize():
+                return step
+            case _:
+                assert_never(step)
 
 
 def space_of(plan: Plan) -> Space:
     """Everything that this plan's profile, model and data allow."""
     points = [point_of(recipe) for recipe in plan.recipes]
+    precisions = list(dict.fromkeys(point.precision for point in points))
+    if {"w8a8", "fp32"} <= set(precisions) and "mixed" not in precisions:
+        precisions.append("mixed")  # of kinds of arithmetic that the profile allows
     axes = [
         Axis("format", tuple(dict.fromkeys(point.format for point in points))),
-        Axis("precision", tuple(dict.fromkeys(point.precision for point in points))),
+        Axis("precision", tuple(precisions)),
         Axis("rehearsed", tuple(dict.fromkeys(point.rehearsed for point in points))),
         *_pruning(points),
+        *_quantizing(precisions),
     ]
     return Space(plan, tuple(axis for axis in axes if len(axis.values) > 1))
+
+
+def _quantizing(precisions: Sequence[Precision]) -> Iterator[Axis]:
+    """How ranges are taken, whether biases are corrected, how many layers stay in float."""
+    if set(precisions) & set(STATIC):
+        yield Axis("ranges", get_args(RangeMethod))
+        yield Axis("correct", get_args(Correct))
+    if "mixed" in precisions:
+        yield Axis("cuts", (None, *CUTS))
 
 
 def _pruning(points: Sequence[Point]) -> Iterator[Axis]:
@@ -133,6 +190,8 @@ def point_of(recipe: Recipe) -> Point:
                 point = structs.replace(point, importance=importance, scope=scope)
             case Recover(epochs=epochs):
                 point = structs.replace(point, epochs=epochs)
+            case Quantize(ranges=ranges, correct=correct, cuts=cuts):
+                point = structs.replace(point, ranges=ranges, correct=correct, cuts=cuts)
             case _:
                 pass
     return point
@@ -144,9 +203,15 @@ def key_of(recipe: Recipe) -> Digest:
 
 
 def describe(recipe: Recipe) -> str:
-    """For people, short: `w8a8-s25 onnx (taylor, global, 40 epochs)`."""
+    """For people, short: `w8a8-s25 onnx (taylor, global, 40 epochs; entropy)`. What is as usual goes unsaid."""
     point = point_of(recipe)
     pruned = f"-s{round(point.sparsity * 100):02d}" if point.sparsity else ""
     rehearsed = "-qat" if point.rehearsed else ""
-    how = f" ({point.importance}, {point.scope}, {point.epochs} epochs)" if point.sparsity else ""
-    return f"{point.precision}{pruned}{rehearsed} {point.format}{how}"
+    ways = [
+        f"{point.importance}, {point.scope}, {point.epochs} epochs" if point.sparsity else "",
+        point.ranges if point.ranges != "auto" else "",
+        f"correction {point.correct}" if point.correct != "auto" else "",
+        f"{point.cuts} in float" if point.cuts is not None else "",
+    ]
+    how = "; ".join(way for way in ways if way)
+    return f"{point.precision}{pruned}{rehearsed} {point.format}{f' ({how})' if how else ''}"

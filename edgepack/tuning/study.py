@@ -306,8 +306,7 @@ def _seen(study: Any, space: Space) -> set[Digest]:
 
 def _unseen(study: Any, space: Space) -> list[Point]:
     seen = _seen(study, space)
-    fresh = {key_of(space.recipe(point)): point for point in space.points()}
-    return [point for key, point in fresh.items() if key not in seen]
+    return [point for key, point in space.points.items() if key not in seen]
 
 
 def _key(space: Space, trial: Any) -> Digest | None:
@@ -334,7 +333,8 @@ def _point(space: Space, params: Mapping[str, Any]) -> Point:
 
 
 def _value(axis: Axis, stored: Any) -> Any:
-    return axis.values[stored] if axis.ordered else stored
+    """The axis's own object: msgspec leaves a default out by identity, and an equal text from a database is another object."""
+    return axis.values[stored if axis.ordered else axis.values.index(stored)]
 
 
 def _suggest(trial: Any, space: Space) -> Point:
@@ -374,7 +374,7 @@ def _sampler(space: Space, seed: int) -> Any:
                 if params and key_of(space.recipe(_point(space, params))) not in seen:
                     return params
             fresh = _unseen(study, space)
-            return _params(space, random.Random(own).choice(fresh or list(space.points())))
+            return _params(space, random.Random(own).choice(fresh or list(space.points.values())))
 
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
             raise AssertionError(f"{param_name} is chosen together with the others")

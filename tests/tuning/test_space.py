@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,11 +16,11 @@ from edgepack.model import Format, Model, Signature, TensorSpec
 from edgepack.names import variant_id
 from edgepack.plan import Plan, plan
 from edgepack.project import BuildSection, DataSection, Project
-from edgepack.recipe import Convert, Prune, is_rehearsed, precision_of, sparsity_of
+from edgepack.recipe import STATIC, Convert, Prune, Quantize, Recipe, is_rehearsed, precision_of, sparsity_of
 from edgepack.samples import Samples
 from edgepack.select import Scales
 from edgepack.tuning.front import Outcome, excesses, finalists, front, objectives
-from edgepack.tuning.space import describe, key_of, space_of
+from edgepack.tuning.space import Space, describe, point_of, space_of
 from edgepack.tuning.split import halves
 from edgepack.tuning.study import check_storage, shown
 from edgepack.variant import Built, Parity
@@ -38,39 +39,57 @@ def plan_for(profile: str, *, trainable: bool = True, qat: bool = False) -> Plan
     return plan(model, resolved, project, (), trainable=trainable)
 
 
-def test_a_space_holds_what_build_would_make_and_sparsities_in_between() -> None:
+def recipes_of(space: Space) -> list[Recipe]:
+    return [space.recipe(point) for point in space.points.values()]
+
+
+def test_a_space_holds_what_build_would_make_and_what_lies_between_and_beyond() -> None:
     planned = plan_for("rpi4")
     space = space_of(planned)
-    recipes = [space.recipe(point) for point in space.points()]
-    different = {key_of(recipe): recipe for recipe in recipes}
-    assert set(planned.recipes) <= set(different.values())
-    # unpruned: 2 formats × 4 precisions; pruned: each of them × 4 sparsities × 2 importances × 2 scopes × 3 durations
-    assert len(different) == 8 + 8 * 4 * 2 * 2 * 3 == len({describe(recipe) for recipe in different.values()})
+    recipes = recipes_of(space)
+    assert set(planned.recipes) <= set(recipes) and len(set(recipes)) == len(recipes) == len(
+        set(map(describe, recipes))
+    )
+    # a format: w8a8 has 5 ways to take ranges × 3 to correct, mixed × 5 numbers of cuts as well, three precisions have none;
+    # pruned, each × 4 sparsities × 2 importances × 2 scopes × 3 durations
+    files = 15 + 15 * 5 + 3
+    assert len(recipes) == 2 * files * (1 + 4 * 2 * 2 * 3)
     assert sorted({sparsity_of(recipe) for recipe in recipes}) == [0.0, 0.125, 0.25, 0.375, 0.5]
     assert [space.recipe(point) for point in space.starts()] == list(planned.recipes)
 
 
-def test_what_is_not_pruned_has_no_step_that_prunes() -> None:
-    space = space_of(plan_for("rpi4"))
-    for point in space.points():
-        recipe = space.recipe(point)
+def test_what_means_nothing_for_a_recipe_is_no_choice_of_it() -> None:
+    for recipe in recipes_of(space_of(plan_for("rpi4"))):
+        point, last = point_of(recipe), recipe[-1]
         assert any(isinstance(step, Prune) for step in recipe) == bool(point.sparsity)
+        if precision_of(recipe) not in STATIC and isinstance(last, Quantize):
+            assert last == Quantize(last.precision)
+        if precision_of(recipe) == "w8a8":
+            assert isinstance(last, Quantize) and last.cuts is None
+
+
+def test_mixed_is_searched_where_both_kinds_of_its_arithmetic_are_allowed() -> None:
+    plan = plan_for("rpi4", trainable=False)
+    mixed = [recipe[-1] for recipe in recipes_of(space_of(plan)) if precision_of(recipe) == "mixed"]
+    assert {step.cuts for step in mixed} == {None, 1, 2, 4, 8}
+    assert {step.max_drop for step in mixed} == {plan.profile.profile.budget.max_drop}
+    integers = msgspec.structs.replace(
+        plan, recipes=tuple(recipe for recipe in plan.recipes if precision_of(recipe) == "w8a8")
+    )
+    assert {precision_of(recipe) for recipe in recipes_of(space_of(integers))} == {"w8a8"}
 
 
 def test_what_is_rehearsed_is_searched_with_and_without_and_what_cannot_be_is_not() -> None:
     planned = plan_for("rpi4", qat=True)
     space = space_of(planned)
-    rehearsed = {
-        key_of(recipe): precision_of(recipe) for recipe in map(space.recipe, space.points()) if is_rehearsed(recipe)
-    }
-    assert set(rehearsed.values()) == {precision_of(recipe) for recipe in planned.recipes if is_rehearsed(recipe)}
-    assert "fp32" not in rehearsed.values() and "rehearsed" in {axis.name for axis in space.axes}
-    assert set(planned.recipes) <= {space.recipe(point) for point in space.starts()}
+    rehearsed = {precision_of(recipe) for recipe in recipes_of(space) if is_rehearsed(recipe)}
+    assert rehearsed == {precision_of(recipe) for recipe in planned.recipes if is_rehearsed(recipe)}
+    assert "fp32" not in rehearsed and set(planned.recipes) <= set(recipes_of(space))
 
 
 def test_an_axis_with_one_choice_is_none() -> None:
     names = {axis.name for axis in space_of(plan_for("rpi4", trainable=False)).axes}
-    assert names == {"format", "precision"}
+    assert names == {"format", "precision", "ranges", "correct", "cuts"}
 
 
 @given(st.integers(20, 300), st.integers(0, 5), st.integers(1, 7))
