@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,12 +83,17 @@ def write_net(path: Path, x: np.ndarray, y: np.ndarray) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of an empty database: a server of its own, below a temporary folder, on a free port of the loopback interface.
 
-    PostgreSQL refuses to run as root: there it runs as `nobody`. Mark its tests `postgres`.
+    PostgreSQL refuses to run as root: there it runs as `nobody`, in a folder outside of pytest's, into which only root may look.
+    Mark its tests `postgres`.
     """
-    folder = tmp_path_factory.mktemp("postgres")
+    with tempfile.TemporaryDirectory(prefix="edgepack-postgres-") as folder:
+        yield from serve_postgres(Path(folder))
+
+
+def serve_postgres(folder: Path) -> Iterator[str]:
     programs = postgres_programs()
     assert programs is not None, "the marker's probe found it"
     user = "nobody" if os.geteuid() == 0 else getpass.getuser()
@@ -97,8 +103,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if os.geteuid() == 0:
         account = pwd.getpwnam(user)
         os.chown(folder, account.pw_uid, account.pw_gid)
-        for parent in (folder, *folder.parents[:2]):
-            parent.chmod(parent.stat().st_mode | 0o011)
     data = folder / "data"
     options = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
     made = subprocess.run(
