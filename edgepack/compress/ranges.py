@@ -96,7 +96,7 @@ def entropy(seen: Histogram, levels: int) -> Range:
     edges = _edges(seen)
     best, least = whole, np.inf
     for shrink in _KL_SHRINKS:
-        low, high = whole.low * shrink, whole.high * shrink
+        low, high = float(whole.low * shrink), float(whole.high * shrink)
         first = int(np.searchsorted(edges, low, "right")) - 1
         last = int(np.searchsorted(edges, high, "left"))
         loss = _divergence(seen.counts, max(first, 0), min(max(last, first + 1), 2 * HALF), levels)
