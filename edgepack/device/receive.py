@@ -7,9 +7,9 @@ import fcntl
 import hashlib
 import os
 import select
-from typing import Any, Dict, List, Sequence, Set
+from typing import Any, Dict, Iterator, List, Sequence, Set
 
-from . import delta, store
+from . import store
 from .faults import Fault
 from .requests import BlobPart, ReceiveRequest
 
@@ -20,6 +20,8 @@ _PIPE = 1 << 20
 """Bytes between the SSH server and us: the usual 64 KiB make the two of them wait for each other, and halve the speed."""
 _CHUNK = 1 << 18
 _LONGEST_LINE = 16 << 20
+_WORTH_A_THREAD = 4 << 20
+_BETWEEN_SYNCS = 0.05
 
 
 class Stream:
@@ -119,6 +121,8 @@ def _one(root: str, part: BlobPart, stream: Stream) -> int:
 
 
 def _apply(root: str, path: str, part: BlobPart) -> None:
+    from . import delta  # few pushes bring one, and a small board takes long to compile it
+
     try:
         delta.apply(root, path, part.makes, part.makes_size)
     except (Fault, OSError) as error:
@@ -137,14 +141,15 @@ def _take(root: str, part: BlobPart, stream: Stream) -> str:
     hasher = _resume(path, part)
     with open(path, "ab") as file:
         try:
-            while left:
-                data = stream.read(min(left, _CHUNK))
-                if not data:
-                    raise _ended(part, left)
-                file.write(data)
-                hasher.update(data)
-                left -= len(data)
-            file.flush()
+            with _written_behind(file.fileno(), left):
+                while left:
+                    data = stream.read(min(left, _CHUNK))
+                    if not data:
+                        raise _ended(part, left)
+                    file.write(data)
+                    hasher.update(data)
+                    left -= len(data)
+                file.flush()
             os.fsync(file.fileno())
         except OSError:
             os.unlink(path)  # a full disk is not helped by half a model on it
@@ -158,6 +163,38 @@ def _take(root: str, part: BlobPart, stream: Stream) -> str:
             advice="run this again; if it stays, the bundle or the link is broken (edgepack verify BUNDLE)",
         )
     return path
+
+
+@contextlib.contextmanager
+def _written_behind(descriptor: int, size: int) -> Iterator[None]:
+    """Bring a file to the disk while it grows, so that the sync at its end has little left to wait for.
+
+    Raises OSError at the end for an error that the disk had meanwhile: Linux reports it once, to whoever syncs first.
+    """
+    if size < _WORTH_A_THREAD:
+        yield
+        return
+    import threading
+
+    ended = threading.Event()
+    errors: List[OSError] = []
+
+    def sync() -> None:
+        while not ended.wait(_BETWEEN_SYNCS) and not errors:
+            try:
+                os.fdatasync(descriptor)
+            except OSError as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=sync)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _resume(path: str, part: BlobPart) -> Any:

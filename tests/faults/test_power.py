@@ -6,7 +6,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from edgepack import boards, delivery, wheels
 from edgepack.bundle import Bundle
 from edgepack.cli.progress import Plain
 from edgepack.lock import Platform, RuntimeLock
+from edgepack.ports import Progress, Silent
 from edgepack.profile import RuntimeRange
 from edgepack.target import Target
 
@@ -66,16 +68,21 @@ def cut_again_and_again(
     old, new = (make_release(version, profile="rpi4", locks=(lock,)) for version in ("1.0.0", "1.1.0"))
     assert push(old, target).outcome == "activated"
     boards.snapshot(NAME)
-    start = time.monotonic()
-    first = push(new, target)
+    start, heard = time.monotonic(), Heard()
+    first = push(new, target, heard)
     assert first.outcome == "activated", first
     cycle = 1.1 * (time.monotonic() - start)
+    switch = 1.1 * (time.monotonic() - heard.at)
     for number in range(wanted):
-        target = boards.restore(NAME, progress)
+        target, heard = boards.restore(NAME, progress), Heard()
         with tally.fault(row):
-            pushing = threading.Thread(target=push, args=(new, target))
+            pushing = threading.Thread(target=push, args=(new, target, heard))
             pushing.start()
-            time.sleep(chance.uniform(0, cycle))
+            if number % 2:  # around the switch, which is short: anywhere in a push would rarely meet it
+                assert heard.switching.wait(60 + 10 * cycle), "it never came to the switch"
+                time.sleep(chance.uniform(0, switch))
+            else:
+                time.sleep(chance.uniform(0, cycle))
             boards.cut(NAME)
             pushing.join()
             (target,) = boards.up(NAME, "machine", "", 1, progress)
@@ -89,8 +96,22 @@ def cut_again_and_again(
         check(target, "1.1.0")
 
 
-def push(bundle: Bundle, target: Target) -> delivery.PushResult:
-    (result,) = delivery.push(bundle, [target], allow_unsigned=True, downgrade=False, progress=Plain())
+class Heard(Silent):
+    """Hears when a push comes to the switch. at: when that was"""
+
+    def __init__(self) -> None:
+        self.switching, self.at = threading.Event(), 0.0
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        if "activate" in title:
+            self.at = time.monotonic()
+            self.switching.set()
+        yield
+
+
+def push(bundle: Bundle, target: Target, progress: Progress | None = None) -> delivery.PushResult:
+    (result,) = delivery.push(bundle, [target], allow_unsigned=True, downgrade=False, progress=progress or Plain())
     return result
 
 
