@@ -213,7 +213,12 @@ def explain(rule: Rule, evidence: Evidence, who: str) -> EdgepackError:
                 advice="sign the bundle again, if it is still the one to install; else push a newer one",
             )
         case "scope":
-            known = f"{evidence.device.name} {evidence.device.labels}" if evidence.device else "a device without a name"
+            labels = (
+                " ".join(f"{key}={value}" for key, value in evidence.device.labels.items()) if evidence.device else ""
+            )
+            known = (
+                f"{evidence.device.name} ({labels or 'no labels'})" if evidence.device else "a device without a name"
+            )
             return TrustError(
                 f"{who}: the bundle {release} is meant for {targets}, this is {known}",
                 expected="a device that the release record names",

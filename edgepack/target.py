@@ -118,8 +118,16 @@ def select(words: Sequence[str], known: Sequence[Target]) -> tuple[Target, ...]:
         else:
             near = difflib.get_close_matches(word, [target.name for target in known], n=1)
             hint = f"perhaps you meant {near[0]!r}?" if near else "edgepack target list shows what is known"
-            raise UsageError(f"unknown target {word!r}", advice=hint)
+            raise UsageError(f"unknown target {word!r}", expected=_some([one.name for one in known]), advice=hint)
     return tuple(target for target in known if target.name in chosen)
+
+
+_SHOWN = 8
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"one of {', '.join(names[:_SHOWN])}{more}" if names else "a target of an inventory, and none is known here"
 
 
 _TOKEN = re.compile(

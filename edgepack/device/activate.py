@@ -52,6 +52,14 @@ def rollback(root: str, request: RollbackRequest) -> Dict[str, Any]:
         before = store.active(root, request.name)
         if request.leave and before != request.leave:
             return {"outcome": "unchanged", "release": before, "reason": f"{request.leave} is not active any more"}
+        if line == Line() and not before:
+            known = store.names_in(os.path.join(root, "current"))
+            raise Fault(
+                "input",
+                f"this board never ran a release of {request.name}",
+                expected=" or ".join(known) or "a name that it runs a release of, and it runs none",
+                advice="edgepack status shows what is there",
+            )
         earlier = [one for one in line.history if one != before and release.read(root, request.name, one) is not None]
         if not earlier:
             raise Fault(

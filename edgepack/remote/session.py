@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 import paramiko
@@ -22,6 +22,7 @@ from edgepack.remote.pyz import agent_pyz
 from edgepack.target import Target
 
 _CHUNK = 1 << 18
+_CHANNEL_REQUEST = b"\x62"
 _MOST_OUTPUT = 64 << 20
 _MOST_STDERR = 1 << 16
 _STALL = 60.0
@@ -153,8 +154,9 @@ class Session:
             raise self._lost(what, str(error)) from None
         try:
             channel.settimeout(min(_STALL, deadline + _GRACE))
-            channel.exec_command(command)
+            _begin(channel, command)
             _feed(channel, data)
+            _ensure_begun(channel, limit)
             return _collect(channel, limit, heard)
         except TimeoutError:
             raise BoardError(
@@ -212,6 +214,29 @@ class Session:
             f"{self._name}: the connection was lost during {what}: {why or 'closed'}",
             advice="run this again: it goes on where it was",
         )
+
+
+def _begin(channel: Any, command: str) -> None:
+    """Ask for a command, whose input may follow at once (RFC 4254 §6.5): a round trip less than waiting for its go.
+
+    Paramiko's own `exec_command` waits for that, and for ever where it never comes.
+    """
+    message = paramiko.Message()
+    message.add_byte(_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string("exec")
+    message.add_boolean(True)
+    message.add_string(command)
+    channel._event_pending()
+    channel.transport._send_user_message(message)
+
+
+def _ensure_begun(channel: Any, limit: float) -> None:
+    """Raises SSHException where the server refused to run the command, TimeoutError where it has not said so by the limit."""
+    if not channel.event.wait(max(0.01, limit - time.monotonic())):
+        raise TimeoutError
+    if not channel.event_ready:
+        raise channel.transport.get_exception() or paramiko.SSHException("the server refused to run a command")
 
 
 def _feed(channel: paramiko.Channel, data: Iterator[bytes]) -> None:
