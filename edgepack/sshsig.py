@@ -32,6 +32,10 @@ _LONGEST = 8192
 _KEY_BYTES, _SIGNATURE_BYTES = 32, 64
 _KEY_LINE = re.compile(r"(?P<kind>[a-z0-9@.-]+)[ \t]+(?P<blob>AAAA[A-Za-z0-9+/]+={0,2})(?:[ \t]+(?P<comment>.*))?")
 
+_ANY_KEY_LINE = re.compile(
+    r"(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]{1,60} AAAA[A-Za-z0-9+/]{12,16000}={0,2}(?: [ -~]{1,200})?"
+)
+
 
 @dataclass(frozen=True)
 class PublicKey:
@@ -138,6 +142,24 @@ def parse_key(line: str, where: str) -> PublicKey:
     except ValueError as error:
         raise InputError(f"{where}: a broken public key: {error}", expected=f"{ALGORITHM} AAAA… [comment]") from None
     return PublicKey(raw, " ".join((found["comment"] or "").split()))
+
+
+def public_line(text: str, where: str) -> str:
+    """The one line of a `.pub` file, of any algorithm. Raises InputError naming `where`; never repeats a private key."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "PRIVATE KEY" in text:
+        raise InputError(
+            f"{where}: a private key, which nobody else may have; it was sent nowhere",
+            expected="the public key beside it, a .pub file",
+            advice=f"name {where}.pub; if there is none, ssh-keygen -y -f {where} prints it",
+        )
+    if len(lines) != 1 or not _ANY_KEY_LINE.fullmatch(lines[0]):
+        raise InputError(
+            f"{where}: not one OpenSSH public key",
+            expected="one line such as ssh-ed25519 AAAA… [comment]",
+            advice="ssh-keygen -t ed25519 makes a pair",
+        )
+    return lines[0]
 
 
 def other_algorithm(where: str, kind: str) -> InputError:

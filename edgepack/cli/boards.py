@@ -60,7 +60,7 @@ def down(
     ended = boards.down(name, progress())
     if json:
         print_json({"ended": ended})
-    else:
+    elif ended:
         print(f"ended: {', '.join(ended)}")
 
 

@@ -130,17 +130,16 @@ def authorize(
     json: Json = False,
 ) -> None:
     """Let a key push, bench and roll back on a target, and nothing else: no shell, no files, no forwarding."""
-    from edgepack import catalog, delivery
+    from edgepack import catalog, delivery, sshsig
     from edgepack.errors import UsageError
 
-    (target,) = catalog.find_targets([name], inventory)
     if not key.is_file():
         raise UsageError(
             f"{key}: no such file", expected="an OpenSSH public key", advice="ssh-keygen -t ed25519 makes one"
         )
-    done = delivery.authorize(
-        target, key.read_text(errors="replace"), write=not print_only, signed_agents=signed_agents
-    )
+    line = sshsig.public_line(key.read_text(errors="replace"), str(key))
+    (target,) = catalog.find_targets([name], inventory)
+    done = delivery.authorize(target, line, write=not print_only, signed_agents=signed_agents)
     if json:
         print_json({"target": target.name, "line": done.line, "written": done.written})
     elif done.written:

@@ -101,6 +101,17 @@ def test_what_a_signature_allows_needs_one(run, tmp_path):
     assert "--sign-key" in done.stderr
 
 
+def test_a_private_key_goes_nowhere_and_is_not_shown(run, key, tmp_path):
+    """Before any board is looked for: there is none here."""
+    refused = run("target", "authorize", "nobody", key, code=3).stderr
+    assert "a private key" in refused and f"{key}.pub" in refused
+    assert not any(line in refused for line in key.read_text().splitlines()[1:])
+    (tmp_path / "two.pub").write_text(Path(f"{key}.pub").read_text() * 2)
+    for other in (tmp_path / "two.pub", "/etc/hostname"):
+        assert "not one OpenSSH public key" in run("target", "authorize", "nobody", other, code=3).stderr
+    assert "unknown target 'nobody'" in run("target", "authorize", "nobody", f"{key}.pub", code=2).stderr
+
+
 def test_an_agent_is_signed_for_hosts_that_only_deliver(run, key, tmp_path):
     shown = json.loads(run("agent", "show", "--json").stdout)
     assert (shown["key"], shown["issued"]) == ("", "") and shown["size"] > 50_000

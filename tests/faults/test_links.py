@@ -195,7 +195,7 @@ def test_cut_anywhere(board: Board, chance: random.Random, amount: Amount, tally
             first = board.push()
             board.check("1.0.0", "1.1.0")
             passed = board.proxy.passed
-            board.proxy.cut_at = None  # this push took a few bytes less than the one that was measured: it was never met
+            board.proxy.cut_at = None  # where this push took fewer bytes than the one that was measured
             second = board.push()
             assert second.outcome in ("activated", "unchanged"), (first, second)
             board.check("1.1.0")
