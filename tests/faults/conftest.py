@@ -73,6 +73,7 @@ import struct
 import numpy
 __version__ = "1.20.0"
 class SessionOptions: pass
+class RunOptions: pass
 class Node:
     def __init__(self, name, shape): self.name, self.type, self.shape = name, "tensor(float)", shape
 class Binding:
