@@ -115,13 +115,27 @@ def svg(figure: Any) -> str:
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" xmlns="http://www.w3.org/2000/svg" '
                   r'xmlns:xlink="http://www.w3.org/1999/xlink">', text)  # fmt: skip
     text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", tag[0]), text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var(--{variable})")
-    return re.sub(r"\s*\n\s*", "\n", _rename(text)).strip()
+    return re.sub(r"\s*\n\s*", "\n", _without_shells(_rename(text))).strip()
+
+
+def _without_shells(text: str) -> str:
+    """Groups that say nothing are unwrapped, what is invisible goes."""
+    text = re.sub(r'<path [^>]*style="fill: none; opacity: 0"/>', "", text)
+    says: list[bool] = []
+
+    def group(tag: re.Match[str]) -> str:
+        if tag[0] == "</g>":
+            return "</g>" if says.pop() else ""
+        says.append(tag[0] != "<g>")
+        return tag[0] if says[-1] else ""
+
+    return re.sub(r"<g(?: [^>]*)?>|</g>", group, text)
 
 
 def _rename(text: str) -> str:
@@ -194,5 +208,5 @@ def standalone(drawn: Picture) -> str:
     """
     style = resources.files("edgepack.reports").joinpath("style.css").read_text("utf-8")
     colours = style[: style.index("* {")].replace("color-scheme: light dark;", "")
-    own = "svg { background: var(--paper); } text { font-family: system-ui, sans-serif !important; }"
+    own = "svg { background: var(--paper); stroke-linejoin: round; } text { font-family: system-ui, sans-serif !important; }"
     return drawn.wide.replace("</title>", f"</title><style>{colours}{own}</style>", 1) + "\n"

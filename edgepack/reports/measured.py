@@ -11,6 +11,8 @@ from edgepack.reports.html import Column, Content, Markup, element
 from edgepack.reports.timing import MOST_DOTS, course_picture, latency_picture
 from edgepack.stats import percentile
 
+RUNS_WITH_ALL, RUNS_WITH_ONE = 5, 15
+"""Runs on a page that have all their pictures, and those that have the one over time."""
 _DOTS_OF_A_PAGE = 4 * MOST_DOTS
 _STAND_INS = {
     "emulated": "emulated by QEMU",
@@ -137,7 +139,11 @@ def overview(reports: Sequence[Report]) -> Markup:
     ]
     numbers = ("p50", "95 % interval", "p90", "memory")
     columns = [Column("verdict"), Column("run", "name"), Column("board"), *(Column(n, "number") for n in numbers)]
-    return html.table("All runs", columns, rows, heads=1)
+    table = html.table("All runs", columns, rows, heads=1)
+    if len(reports) <= RUNS_WITH_ALL:
+        return table
+    few = f"So many runs have fewer pictures: up to {RUNS_WITH_ALL} have all of them. The numbers are all there."
+    return html.join([table, element("p", few, kind="note")])
 
 
 def _run(report: Report) -> str:
@@ -151,7 +157,6 @@ def chapter(report: Report, number: int, of: int) -> Markup:
     where = f"{report.run_context.target}: {device(report)}"
     title = f"Measured on {where}" if of == 1 else f"{_run(report)} on {where}"
     top = [verdict(report), conditions(report), html.cards(cards(report))] if of > 1 else []
-    most = max(300, min(MOST_DOTS, _DOTS_OF_A_PAGE // of))
     return html.join(
         [
             element("h2", title, attributes={"id": f"run-{number}"}),
@@ -161,13 +166,10 @@ def chapter(report: Report, number: int, of: int) -> Markup:
                 element("code", report.variant),
                 f" in {report.runtime.name} {report.runtime.version}. {_how(report)}",
             ),
-            element("h3", "Latency over time"),
-            html.figure(course_picture(report, most), _course_caption(report)),
-            element("h3", "Distribution"),
-            html.figure(latency_picture(report, most), _distribution_caption(report, most)),
-            *passes.sustained(report),
-            *passes.sweep(report),
-            *passes.operators(report),
+            *_pictures(report, of),
+            *passes.sustained(report, drawn=of <= RUNS_WITH_ALL),
+            *passes.sweep(report, drawn=of <= RUNS_WITH_ALL),
+            *passes.operators(report, drawn=of <= RUNS_WITH_ALL),
             element("h3", "Processes"),
             _processes(report),
             *passes.cold(report),
@@ -178,6 +180,18 @@ def chapter(report: Report, number: int, of: int) -> Markup:
             html.folded("The board, in full", _facts(report)),
         ]
     )
+
+
+def _pictures(report: Report, of: int) -> list[Markup]:
+    """Fewer on a page of many runs, which would grow beyond what a phone likes to load."""
+    most = max(300, min(MOST_DOTS, _DOTS_OF_A_PAGE // of))
+    if of > RUNS_WITH_ONE:
+        return []
+    course = [element("h3", "Latency over time"), html.figure(course_picture(report, most), _course_caption(report))]
+    if of > RUNS_WITH_ALL:
+        return course
+    distribution = html.figure(latency_picture(report, most), _distribution_caption(report, most))
+    return [*course, element("h3", "Distribution"), distribution]
 
 
 def _how(report: Report) -> str:

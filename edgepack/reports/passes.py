@@ -20,7 +20,7 @@ def between(ends: tuple[int, int]) -> str:
     return f"{ends[0] / scale:.4g} … {ends[1] / scale:.4g} {unit}"
 
 
-def sustained(report: Report) -> list[Markup]:
+def sustained(report: Report, drawn: bool = True) -> list[Markup]:
     if not report.sustained:
         return []
     rows: list[list[Content]] = [
@@ -35,7 +35,7 @@ def sustained(report: Report) -> list[Markup]:
     ]
     columns = [Column("minute"), *(Column(name, "number") for name in ("p50", "p90", "temperature", "clock"))]
     table = html.table("Sustained load", columns, rows)
-    if len(rows) == 1:
+    if len(rows) == 1 or not drawn:
         return [element("h3", "Under sustained load"), table]
     return [
         element("h3", "Under sustained load"),
@@ -46,7 +46,7 @@ def sustained(report: Report) -> list[Markup]:
     ]
 
 
-def sweep(report: Report) -> list[Markup]:
+def sweep(report: Report, drawn: bool = True) -> list[Markup]:
     if not report.sweep:
         return []
     rows: list[list[Content]] = [
@@ -62,16 +62,15 @@ def sweep(report: Report) -> list[Markup]:
     ]
     numbers = ("p50", "95 % interval", "p90", "throughput")
     columns = [Column("threads"), Column("verdict"), *(Column(name, "number") for name in numbers)]
+    hollow = "Hollow: that number of threads was not measured validly; the table says how."
     return [
         element("h3", "Threads"),
-        html.figure(
-            threads_picture(report), "Hollow: that number of threads was not measured validly; the table says how."
-        ),
+        *([html.figure(threads_picture(report), hollow)] if drawn else []),
         html.table("Threads", columns, rows),
     ]
 
 
-def operators(report: Report) -> list[Markup]:
+def operators(report: Report, drawn: bool = True) -> list[Markup]:
     if not any(op.ns > 0 for op in report.ops):
         return []
     grouped = kinds(report.ops)
@@ -84,12 +83,10 @@ def operators(report: Report) -> list[Markup]:
     each: list[list[Content]] = [[op.name, op.kind, str(op.calls), duration(op.ns), _share(op.share)] for op in ordered]
     numbers = [Column(name, "number") for name in ("calls", "time", "share")]
     every = html.table("Operators", [Column("operator", "reason"), Column("kind"), *numbers], each)
+    apart = "From a pass of its own with the runtime’s profiler on, which costs time: shares, not the latency above."
     return [
         element("h3", "Operators"),
-        html.figure(
-            operators_picture(report.ops),
-            "From a pass of its own with the runtime’s profiler on, which costs time: shares, not the latency above.",
-        ),
+        *([html.figure(operators_picture(report.ops), apart)] if drawn else []),
         html.table("Kinds of operators", [Column("kind"), *numbers], sums),
         html.folded(f"All {len(each)} operators", every) if len(each) <= 2000 else html.NOTHING,
     ]

@@ -287,9 +287,9 @@ def _clock(axis: Any, runs: Sequence[Stretch]) -> None:
     for run in runs:
         known = [each for each in run.told if each.mhz]
         times, high = [each.at_s for each in known], [max(each.mhz) for each in known]
-        axis.fill_between(
-            times, [min(each.mhz) for each in known], high, step="post", color=GOOD, alpha=0.2, linewidth=0
-        )
+        low = [min(each.mhz) for each in known]
+        if low != high:
+            axis.fill_between(times, low, high, step="post", color=GOOD, alpha=0.2, linewidth=0)
         axis.step(times, high, where="post", color=GOOD, linewidth=1.8, **_marks(len(known)))
     highest = max(max(each.mhz) for run in runs for each in run.told if each.mhz)
     axis.set_ylim(0, highest * 1.15)

@@ -223,6 +223,14 @@ def test_many_samples_stay_a_light_page(make_report: MakeReport) -> None:
     assert len(drawn.wide) + len(drawn.narrow) < 250_000
 
 
+def test_many_runs_stay_a_light_page(make_report: MakeReport) -> None:
+    one = make_report(samples=40, passes=True)
+    page = render([one] * 16)
+    assert "16 runs, " in page and "up to 5 have all of them" in page
+    assert page.count("<h3>Threads</h3>") == page.count("<h3>Operators</h3>") == 16  # as numbers
+    assert "<figure>" not in page and len(page.encode()) < 3_000_000
+
+
 def test_a_budget_far_from_every_score_takes_no_room(build: Build) -> None:
     def drawn(max_drop: float) -> str:
         manifest = msgspec.structs.replace(build.manifest, gates=Budget(max_drop=max_drop))
