@@ -55,7 +55,8 @@ def test_the_demo_ends_with_a_report_and_a_second_run_trains_nothing(tmp_path: P
     assert "train a small" not in second.stderr
     page = tmp_path / "demo-output/report.html"
     assert first.stdout.splitlines()[-1] == f"report: {page}"
-    assert page.read_text().count("<figure>") == 3
+    for chapter in ("Latency over time", "Distribution", "Accuracy against size", "What was rejected, and why"):
+        assert f">{chapter}</h" in page.read_text()
     assert {path.name for path in page.parent.glob("*.edgepack")} == {
         f"digits-1.0.0-{profile}.edgepack" for profile in ("rpi4", boards.default_profile("loopback"))
     }
