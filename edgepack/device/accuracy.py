@@ -7,7 +7,7 @@ import io
 import os
 from typing import Any, Dict, List, NamedTuple
 
-from . import bench, store
+from . import bench, collect, store
 from . import child as children
 from . import run as models
 from .faults import Fault
@@ -31,6 +31,10 @@ def run(root: str, request: Any) -> Dict[str, Any]:
     asked = decode(AccuracyRequest, dict(request))
     subject = bench.find_subject(root, bench.BenchRequest(asked.name, asked.release, asked.variant), "golden")
     samples = store.blob_path(root, asked.blob)
+    if store.hex_of(asked.blob) in collect.needed(root)[0]:  # whoever asks may not have a release's file removed
+        raise Fault(
+            "input", f"{asked.blob} belongs to an installed release", expected="samples that were sent to be answered"
+        )
     if not os.path.exists(samples):
         raise Fault("board", "the samples are not on this board", expected=samples, advice="run this again")
     order = {"model": subject.model, "runtime": subject.runtime, "samples": samples, "threads": asked.threads}

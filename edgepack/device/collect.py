@@ -22,7 +22,7 @@ def collect(root: str, name: str) -> None:
     for folder in store.names_in(os.path.join(root, "releases", name)):
         if "sha256:" + folder not in keep:
             store.discard(os.path.join(root, "releases", name, folder))
-    blobs, runtimes = _needed(root)
+    blobs, runtimes = needed(root)
     for folder in store.names_in(os.path.join(root, "runtimes")):
         path = os.path.join(root, "runtimes", folder)
         if folder not in runtimes and _old(path):
@@ -35,7 +35,7 @@ def collect(root: str, name: str) -> None:
     _old_agents(root)
 
 
-def _needed(root: str) -> Tuple[Set[str], Set[str]]:
+def needed(root: str) -> Tuple[Set[str], Set[str]]:
     """The names of the blobs and of the runtimes that some release on the board refers to."""
     blobs: Set[str] = set()
     runtimes: Set[str] = set()

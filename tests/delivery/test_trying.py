@@ -15,6 +15,7 @@ from edgepack.bundle import Bundle
 from edgepack.cli import run
 from edgepack.cli.progress import Plain
 from edgepack.errors import InputError, UsageError
+from edgepack.protocol import AccuracyReply, AccuracyRequest
 from edgepack.report import BenchProtocol, Report
 from edgepack.target import Target
 from edgepack.trials import Load
@@ -100,6 +101,42 @@ def test_a_board_that_answers_differently_is_seen(make_bundle: MakeBundle, board
     assert found is not None
     assert (found.board, found.host, found.agreement, found.within) == (0.0, 3.5, None, False)
     assert found.max_abs == pytest.approx(3.5, rel=1e-4)
+
+
+def test_nobody_can_have_a_release_s_file_removed(pushed: Bundle, loopback: Target) -> None:
+    record = pushed.manifest.variants[0]
+    request = AccuracyRequest(name="tried", release=pushed.digest, variant=record.id, blob=record.golden)
+    with measure.visit(loopback) as (session, _), pytest.raises(InputError, match="belongs to an installed release"):
+        session.call("accuracy", request, AccuracyReply, 60.0)
+    (state,) = delivery.status([loopback], progress=Plain())
+    assert all(one.verified for one in state.releases if one.name == "tried")
+
+
+def test_the_command_shows_what_it_did_beside_the_headline(
+    pushed: Bundle, loopback: Target, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = ["bench", str(pushed.path), loopback.name, "--processes", "2", "--samples", "10"]
+    asked = [
+        "--scenario",
+        "multi-stream",
+        "--duration",
+        "0.1",
+        "--accuracy",
+        str(data),
+        "--metric",
+        "top1",
+        "--part",
+        "0.1",
+    ]
+    assert run([*bench, *asked]) == 0
+    shown = capsys.readouterr().out
+    assert "MultiStream" in shown
+    assert "(99%)" in shown
+    assert "top1 1.0000 on the board" in shown
+    assert "10 of 100 samples, the same answer on 100.00% of them" in shown
+    report = history.recall("tried", loopback.name)[-1]
+    assert report.scenario is not None and report.scenario.load.samples_per_query == 8
+    assert report.work is not None and report.work.matrix == 12
 
 
 def test_a_metric_that_is_gone_and_data_that_does_not_fit_are_named(
