@@ -72,6 +72,7 @@ def test_a_scenario_that_makes_no_sense_is_refused_before_anything_runs() -> Non
             trying.check(load, limit)
     assert run(["bench", "x", "y", "--target-qps", "4"]) == 2
     assert run(["bench", "x", "y", "--part", "0.5"]) == 2
+    assert run(["bench", "x", "y", "--ab", "a", "b", "--baseline", "last"]) == 2
 
 
 def test_the_board_s_answers_are_held_against_this_machine_s(
