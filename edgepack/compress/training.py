@@ -76,12 +76,11 @@ class Course:
     def epoch(self, training: TrainingData) -> Passed:
         """One pass over the data. Raises InputError for data that cannot be learned from."""
         self._wrapped.train()
-        loss, weight, seen, rate = 0.0, 0, 0, 0.0
+        loss, seen, rate = 0.0, 0, 0.0
         for inputs, labels in self._lessons(training):
             within = seen / self._per_epoch if self._per_epoch else 0.0
             rate = self._rate((self._epochs + within) / self._step.epochs)
             loss += self._batch(inputs, labels, rate)
-            weight += 1
             seen += 1
             self._batches += 1
         if not seen:
@@ -92,7 +91,7 @@ class Course:
         self._per_epoch = seen
         self._epochs += 1
         (total,) = self._crew.total(loss)
-        passed = Passed(total / weight, self._held_out(training), rate)
+        passed = Passed(total / seen, self._held_out(training), rate)
         self._remember(passed.held_out)
         return passed
 
