@@ -24,6 +24,8 @@ T = TypeVar("T")
 _BARS = "▁▂▃▄▅▆▇█"
 _SHOWN = 16
 """Blocks whose medians are drawn."""
+_ROOMY = 100
+"""Columns of a terminal that has room for them."""
 _VERDICTS = {"valid": "", "suspect": "yellow", "invalid": "red"}
 _HEADLINE = ("cooling", "starting", "warming", "timing")
 _STAGES = {
@@ -93,12 +95,14 @@ class Watch:
         from rich.table import Table
 
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for column in ("board", "process", "", "samples", "p50 so far", "blocks", "°C", "MHz"):
+        roomy = self._console.width >= _ROOMY
+        columns = ("board", "process", "", "samples", "p50 so far", "°C", "MHz", *(("blocks",) if roomy else ()))
+        for column in columns:
             table.add_column(column, no_wrap=True)
         with self._lock:
             heard = dict(self._heard)
         for name, one in heard.items():
-            table.add_row(*(escape(cell) for cell in row(name, one)))
+            table.add_row(*(escape(cell) for cell in row(name, one)[: len(columns)]))
         return table
 
     @contextmanager
@@ -118,7 +122,7 @@ class Watch:
 
 
 def row(name: str, heard: Heard) -> tuple[str, ...]:
-    """One board's line: where it is, its median so far with its interval, how the blocks went, heat and clock."""
+    """One board's line: where it is, its median so far with its interval, heat and clock, how the blocks went."""
     beat = heard.beat
     if beat is None:
         return (name, "", "connecting", "", "", "", "", "")
@@ -128,9 +132,9 @@ def row(name: str, heard: Heard) -> tuple[str, ...]:
         _STAGES[beat.stage],
         str(beat.samples or ""),
         so_far(heard.medians),
-        sparkline(heard.medians[-_SHOWN:]),
         "" if beat.temperature_c is None else f"{beat.temperature_c:.1f}",
         f"{max(beat.mhz)}" if beat.mhz else "",
+        sparkline(heard.medians[-_SHOWN:]),
     )
 
 

@@ -58,7 +58,7 @@ def test_a_pass_of_its_own_begins_with_no_median() -> None:
 def test_a_line_says_nothing_that_the_board_does_not_tell() -> None:
     assert row("kitchen", Heard()) == ("kitchen", "", "connecting", "", "", "", "", "")
     heard = Heard().after(a_beat(p50_ns=4_210_000, samples=20))
-    assert row("kitchen", heard) == ("kitchen", "1/5", "timing", "20", "4.21 ms", "▁", "", "")
+    assert row("kitchen", heard) == ("kitchen", "1/5", "timing", "20", "4.21 ms", "", "", "▁")
 
 
 def test_a_terminal_shows_it_live_and_is_left_clean(tmp_path: Path) -> None:
