@@ -37,7 +37,7 @@ from edgepack.lock import RuntimeLock, Wheel
 from edgepack.manifest import SCHEMA, LockRecord, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
 from edgepack.model import Signature, TensorSpec
 from edgepack.profile import Budget, RuntimeRange
-from edgepack.protocol import ActivateRequest, BlobPart, Facts, ReceiveRequest
+from edgepack.protocol import ActivateRequest, BlobPart, Facts, ReceiveRequest, RemoveRequest, RollbackRequest
 from edgepack.recipe import Convert
 from edgepack.remote import agent_pyz
 from edgepack.variant import Parity
@@ -52,7 +52,7 @@ AMOUNTS = {
     "stalls of the connection": (1, 6),
     "flaps of the connection": (2, 50),
     "pushes over a slow link": (0, 4),
-    "errors of the disk": (12, 10_000),
+    "errors of the disk": (8, 10_000),
     "full disks": (4, 60),
     "flipped bits in what is sent": (5, 400),
     "flipped bits on the board's disk": (4, 100),
@@ -558,3 +558,48 @@ def rig_at(template: Updating) -> Callable[[Path], Rig]:
 @pytest.fixture
 def updating(template: Updating, tmp_path: Path) -> Updating:
     return template.copy(tmp_path / "root")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The board before a verb of a push. states: the names of what the verb goes through; allowed: what may be active then"""
+
+    before: Updating
+    verb: str
+    states: tuple[str, ...]
+    request: Struct
+    data: bytes
+    allowed: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def stages(template: Updating, tmp_path_factory: pytest.TempPathFactory) -> list[Stage]:
+    """Every verb in its turn, on boards that are only ever copied."""
+    folder = tmp_path_factory.mktemp("stages")
+    found = []
+    one = template.copy(folder / "first")
+    for verb in ("receive", "runtime", "install", "activate", "rollback", "remove"):
+        request, data, allowed = _case_of(one, verb)
+        states = tuple(one.rig.states_of(verb, request, data, folder))
+        found.append(Stage(one, verb, states, request, data, allowed))
+        after = one.copy(folder / f"after-{verb}")
+        after.rig.ok(verb, request, data)
+        one = after
+    return found
+
+
+def _case_of(one: Updating, verb: str) -> tuple[Struct, bytes, tuple[str, ...]]:
+    """A verb's request, its bytes, and what may be active whatever happens."""
+    match verb:
+        case "rollback":
+            return RollbackRequest(name="sum", leave=one.new), b"", (one.old, one.new)
+        case "remove":
+            return RemoveRequest(name="sum"), b"", (one.old, "")
+        case "activate":
+            return one.steps.activate, b"", (one.old, one.new)
+        case "install":
+            return one.steps.install, b"", (one.old,)
+        case "runtime":
+            return one.steps.provide, b"", (one.old,)
+        case _:
+            return one.steps.send, one.steps.data, (one.old,)

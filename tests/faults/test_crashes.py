@@ -25,7 +25,7 @@ from edgepack.bundle import Bundle
 from edgepack.cli.progress import Plain
 from edgepack.delivery.delta.align import Layout, align
 from edgepack.delivery.delta.encode import encode, prepare
-from edgepack.protocol import BlobPart, ReceiveRequest, RemoveRequest, RollbackRequest
+from edgepack.protocol import BlobPart, ReceiveRequest, RemoveRequest
 from edgepack.target import Target
 
 pytestmark = [pytest.mark.faults]
@@ -82,17 +82,17 @@ def push_and_kill(one: Any, seconds: float) -> int:
 
 @pytest.mark.parametrize("always", [False, True], ids=["once", "always"])
 def test_agents_killed_at_every_named_state(
-    updating: Any, chance: random.Random, amount: Amount, tally: Any, tmp_path: Path, always: bool
+    stages: list[Any], chance: random.Random, amount: Amount, tally: Any, tmp_path: Path, always: bool
 ) -> None:
     """always: the same state kills it again and again, until somebody repairs the board."""
     row = f"kills at named states, {'again and again' if always else 'once'}"
-    cases = [(stage, state, when) for stage in stages(updating, tmp_path) for state in stage[2] for when in WHEN]
+    cases = [(stage, state, when) for stage in stages for state in stage.states for when in WHEN]
     wanted = amount("kills at named states")
     if wanted < len(cases):
         cases = chance.sample(cases, wanted)
-    for number, ((one, verb, _), state, when) in enumerate(cases):
-        request, data, allowed = case_of(one, verb)
-        copy = one.copy(tmp_path / f"state-{number}")
+    for number, (stage, state, when) in enumerate(cases):
+        verb, request, data, allowed = stage.verb, stage.request, stage.data, stage.allowed
+        copy = stage.before.copy(tmp_path / f"state-{number}")
         with tally.fault(row, kills=0):
             for _ in range(3 if always else 1):
                 done = copy.rig.run(verb, request, data, hook={"at": state, "when": when})
@@ -148,36 +148,6 @@ def delta_of(new: bytes, old: bytes) -> bytes:
 
 
 WHEN = ("before", "after")
-
-
-def stages(updating: Any, folder: Path) -> list[tuple[Any, str, list[str]]]:
-    """The board before each verb of a push, and what states that verb goes through."""
-    found = []
-    one = updating.copy(folder / "stages")
-    for verb in ("receive", "runtime", "install", "activate", "rollback", "remove"):
-        request, data, _ = case_of(one, verb)
-        found.append((one, verb, one.rig.states_of(verb, request, data, folder)))
-        after = one.copy(folder / f"after-{verb}")
-        after.rig.ok(verb, request, data)
-        one = after
-    return found
-
-
-def case_of(one: Any, verb: str) -> tuple[Any, bytes, set[str]]:
-    """A verb's request, its bytes, and what may be active whatever happens."""
-    match verb:
-        case "rollback":
-            return RollbackRequest(name="sum", leave=one.new), b"", {one.old, one.new}
-        case "remove":
-            return RemoveRequest(name="sum"), b"", {one.old, ""}
-        case "activate":
-            return one.steps.activate, b"", {one.old, one.new}
-        case "install":
-            return one.steps.install, b"", {one.old}
-        case "runtime":
-            return one.steps.provide, b"", {one.old}
-        case _:
-            return one.steps.send, one.steps.data, {one.old}
 
 
 @pytest.mark.board
