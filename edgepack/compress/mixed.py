@@ -7,6 +7,7 @@ file is made and asked again after every step, its biases corrected anew, and a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgepack.compress.correction import LayerNoise
 from edgepack.compress.static import Candidate, Static, attempt, corrected
@@ -80,4 +81,6 @@ def _with(
     if wanted.correct == "off":
         return bare
     moved = corrected(static, trial, fit, bare, start.correction or "biases corrected")
-    return moved if wanted.correct == "on" or moved.quality.sqnr_db >= bare.quality.sqnr_db else bare
+    if wanted.correct == "on" or moved.quality.sqnr_db >= bare.quality.sqnr_db:
+        return moved
+    return replace(bare, layers=tuple(replace(layer, shift=0.0) for layer in moved.layers))

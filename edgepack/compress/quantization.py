@@ -78,6 +78,7 @@ def _write_static(
     if wanted.precision == "mixed":
         chosen, found = search(static, asked, fit, wanted, chosen, source.name)
         data, done = static.finish(chosen.data)
+        _require_some(done, source.name)
         notes += found
     if chosen.quality.lost:
         raise InexpressibleError(
