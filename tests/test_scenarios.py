@@ -164,6 +164,22 @@ def test_a_stream_goes_on_for_its_least_count_and_its_duration(kind: ScenarioKin
     assert len(capped["latencies_ns"]) == 2
 
 
+def test_one_sleeper_ends_both_programs_after_as_many_queries(run_loadgen: Callable[..., Said]) -> None:
+    """On the real clock: as many queries, one of them over the estimate, which is the largest latency of each run."""
+    least = scenarios.least_of("SingleStream")
+    load = Load(kind="SingleStream", seconds=0, least_queries=least)
+    asked = board.Load(**{field: getattr(load, field) for field in board.Load._fields})
+    sleeps = iter(SLEEPS)
+    played = board.play(asked, lambda: time.sleep(next(sleeps)))
+    ours = scenarios.conclude(load, played["latencies_ns"], played["taken_ns"], "")
+    theirs = run_loadgen("SingleStream", least)
+    assert ours.queries == len(theirs.latencies) == theirs.details["result_query_count"] == 64
+    assert ours.early_stopping is not None
+    assert ours.met == theirs.details["early_stopping_met"] is True
+    assert ours.early_stopping.estimate_ns == max(ours.latencies_ns)
+    assert theirs.details["early_stopping_latency_ss"] == max(theirs.latencies)
+
+
 def test_arrivals_are_a_poisson_process_and_waiting_counts() -> None:
     load = Load(kind="Server", seconds=50, target_qps=100, least_queries=662)
     asked = board.Load(**{field: getattr(load, field) for field in board.Load._fields})
