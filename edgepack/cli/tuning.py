@@ -132,7 +132,8 @@ def require_pictures() -> None:
 
 def page_of(found: Tuned) -> str:
     """The search and its bundle as one HTML page."""
-    from edgepack.reports import Build, Search, Trial, render
+    from edgepack.cli.reporting import build_of
+    from edgepack.reports import Search, Trial, render
     from edgepack.tuning import describe
 
     result = found.result
@@ -149,8 +150,7 @@ def page_of(found: Tuned) -> str:
         baseline=found.baseline,
         measured=found.measured,
     )
-    build = Build(manifest, result.judged, result.baseline, result.source_bytes)
-    return render((), build, search=search)
+    return render((), build_of(result), search=search)
 
 
 def tuned_document(found: Tuned) -> dict[str, Any]:
