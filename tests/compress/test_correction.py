@@ -188,3 +188,31 @@ def test_mixed_of_one_layer_is_refused(write: Callable[..., Path], heard: Any, t
 def test_long_names_are_cut_to_their_end() -> None:
     assert short("a.B/c.D/conv_stem;a.B/torch.nn.ZeroPad2d_pad;1") == "torch.nn.ZeroPad2d_pad"
     assert short("node_Conv_12") == "node_Conv_12"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_calibrating_takes_as_much_memory_for_many_samples_as_for_few(format: FileFormat, uneven: Any) -> None:
+    import tracemalloc
+
+    import onnx
+
+    from edgepack.compress import onnx_watch, tflite, tflite_watch
+    from edgepack.compress.calibration import calibrate
+
+    if format == "onnx":
+        model = onnx.load(uneven[format])
+        watch = onnx_watch.watch(model, (model.graph.input[0].name,))
+    else:
+        opened = tflite.open_float(uneven[format])
+        watch = tflite_watch.watch(opened.data, opened.graph)
+    peaks = {}
+    for count in (4, 128):
+        samples = images(count, 0)
+        calibrate(watch, samples.take(2))
+        tracemalloc.start()
+        done = calibrate(watch, samples)
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert done.samples == count
+        assert len(done.histograms) > 8
+    assert peaks[128] < 1.2 * peaks[4]
