@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.compress import onnx_graph, onnx_int4
+from edgepack.compress import onnx_graph, onnx_int4, onnx_small
 from edgepack.compress.channels import per_channel, with_bounds
 from edgepack.compress.operators import Operator, Quantized
 from edgepack.errors import InexpressibleError
@@ -40,6 +40,7 @@ def write(source: Path, precision: Precision, out: Path) -> Quantized:
         case _:
             raise AssertionError(f"{precision} is not in SERVED")
     onnx_graph.clean(result)
+    onnx_small.shrink(result)
     out.write_bytes(result.SerializeToString(deterministic=True))
     return done
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgepack.compress import onnx_graph
+from edgepack.compress import onnx_graph, onnx_small
 from edgepack.compress.calibration import Calibration, Passes
 from edgepack.compress.correction import Walk
 from edgepack.compress.onnx import prepared
@@ -74,6 +74,7 @@ class OnnxStatic:
         result = _parse(data)
         done = Quantized("onnx", self._precision, *onnx_graph.computing(result))
         onnx_graph.clean(result)
+        onnx_small.shrink(result)
         return bytes(result.SerializeToString(deterministic=True)), done
 
 
