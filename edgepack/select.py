@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from edgepack.names import Precision, VariantId
 from edgepack.profile import Profile
+from edgepack.recipe import Recipe, precision_of
 from edgepack.variant import Built, Failed, Judged
 
 MINIMUM_SQNR_DB = 10.0
@@ -83,6 +84,22 @@ def expected_cost(precision: Precision, isa: Sequence[str]) -> int:
             return 4
         case _:
             assert_never(precision)
+
+
+def needless(recipe: Recipe, made: Sequence[Built | Failed], profile: Profile) -> str:
+    """Why a variant need not be made after those that were, in words; empty where it should be.
+
+    Leaving layers in float costs time on a device and many trials here: it is for models that `w8a8` takes beyond the budget.
+    """
+    if precision_of(recipe) != "mixed":
+        return ""
+    alike = (
+        variant
+        for variant in made
+        if isinstance(variant, Built) and variant.precision == "w8a8" and variant.recipe[:-1] == recipe[:-1]
+    )
+    sufficient = next((variant for variant in alike if _budget_reason(variant, made, profile) is None), None)
+    return f"{sufficient.id} keeps the budget with every layer in integers" if sufficient else ""
 
 
 def _budget_reason(variant: Built | Failed, variants: Sequence[Built | Failed], profile: Profile) -> str | None:

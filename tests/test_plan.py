@@ -29,7 +29,7 @@ def ids(found):
 
 def test_a_trainable_torch_model_gets_every_sparsity_format_and_precision():
     found = make()
-    assert len(found.recipes) == 2 * 2 * 4 and not found.skipped
+    assert len(found.recipes) == 2 * 2 * 5 and not found.skipped
     assert "net.rpi4.w8a8-s50.tflite" in ids(found) and "net.rpi4.fp32.onnx" in ids(found)
     pruned = next(recipe for recipe in found.recipes if found.id_of(recipe) == "net.rpi4.w8a8-s50.tflite")
     assert [type(step) for step in pruned] == [Prune, Recover, Convert, Quantize]

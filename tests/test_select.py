@@ -11,8 +11,8 @@ from edgepack.digest import Digest
 from edgepack.names import variant_id
 from edgepack.pipeline.weighing import with_measurements
 from edgepack.profile import Budget, Profile
-from edgepack.recipe import Convert
-from edgepack.select import expected_cost, select, worth_measuring
+from edgepack.recipe import Convert, Quantize
+from edgepack.select import expected_cost, needless, select, worth_measuring
 from edgepack.variant import Built, Failed, Measurement, Parity, Ratio
 
 PRECISIONS = ("w8a8", "w8d", "fp16", "fp32")
@@ -50,6 +50,21 @@ def test_a_static_int8_and_its_float_parent_are_both_on_the_front_when_int8_lose
     found, default = verdicts(built(drop=0.005, size=300), built(precision="fp32", size=1000))
     assert found["net.rpi4.w8a8.tflite"][0] == "selected" == found[default][0]
     assert found["net.rpi4.fp32.tflite"][0] == "kept"
+
+
+def test_layers_stay_in_float_only_where_integers_alone_break_the_budget():
+    mixed = (Convert(format="tflite"), Quantize(precision="mixed"))
+    whole = (Convert(format="tflite"), Quantize(precision="w8a8"))
+    within, beyond = (msgspec.structs.replace(built(drop=drop), recipe=whole) for drop in (0.01, 0.02))
+    assert needless(mixed, [within], profile()) == "net.rpi4.w8a8.tflite keeps the budget with every layer in integers"
+    assert (
+        needless(mixed, [beyond], profile())
+        == needless(mixed, [], profile())
+        == needless(whole, [within], profile())
+        == ""
+    )
+    other = msgspec.structs.replace(within, recipe=(Convert(format="onnx"), Quantize(precision="w8a8")))
+    assert needless(mixed, [other], profile()) == ""
 
 
 def test_a_float_that_is_larger_and_no_better_is_rejected_and_names_its_rival():

@@ -20,6 +20,7 @@ from edgepack.pipeline.school import School
 from edgepack.pipeline.weighing import Weigh, weigh
 from edgepack.plan import Plan
 from edgepack.ports import Progress, Silent
+from edgepack.recipe import precision_of
 from edgepack.variant import Failed, Judged
 
 __all__ = [
@@ -119,8 +120,20 @@ def _build(
     for skipped in plan.skipped:
         progress.warn(f"{plan.profile.name}: no {skipped.what}: {skipped.reason}")
     workshop = Workshop(plan, inputs, progress, school)
-    made = [workshop.make(recipe) for recipe in progress.track(plan.recipes, f"variants for {plan.profile.name}")]
-    return finish(workshop, wanted, made, out, seal, scales)
+    return finish(workshop, wanted, _make(workshop), out, seal, scales)
+
+
+def _make(workshop: Workshop) -> list[Made | Failed]:
+    """The plan's variants. `mixed` comes last, since it is made only where integers alone break the budget."""
+    plan, progress = workshop.plan, workshop.progress
+    made: list[Made | Failed] = []
+    recipes = sorted(plan.recipes, key=lambda recipe: precision_of(recipe) == "mixed")
+    for recipe in progress.track(recipes, f"variants for {plan.profile.name}", len(recipes)):
+        if reason := select.needless(recipe, [candidate(each) for each in made], plan.profile.profile):
+            progress.note(f"no {plan.id_of(recipe)}: {reason}")
+        else:
+            made.append(workshop.make(recipe))
+    return made
 
 
 def finish(
