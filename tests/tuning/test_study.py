@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from edgepack.errors import BoardError
 from edgepack.recipe import Recipe, precision_of, sparsity_of
@@ -24,8 +25,9 @@ def space() -> Space:
     """8 recipes: two formats, four precisions, and nothing else to choose."""
     whole = space_of(plan_for("rpi4", trainable=False))
     few = tuple(axis for axis in whole.axes if axis.name == "format")
-    precisions = tuple(dict.fromkeys(precision_of(recipe) for recipe in whole.plan.recipes))
-    return Space(whole.plan, (*few, Axis("precision", precisions)))
+    recipes = tuple(recipe for recipe in whole.plan.recipes if precision_of(recipe) != "mixed")
+    precisions = tuple(dict.fromkeys(precision_of(recipe) for recipe in recipes))
+    return Space(structs.replace(whole.plan, recipes=recipes), (*few, Axis("precision", precisions)))
 
 
 @pytest.fixture
@@ -81,12 +83,13 @@ def test_every_recipe_is_tried_once_and_then_it_ends(space: Space, url: str) -> 
 
 
 def test_a_sampler_that_has_seen_enough_proposes_what_nobody_tried(url: str) -> None:
-    """9,114 recipes, of which 16 are what build would make: what comes after these is the sampler's."""
+    """Thousands of recipes, of which a few are what build would make: what comes after these is the sampler's."""
     space, worker = space_of(plan_for("rpi4")), Worker()
-    list(search(opened(space, url), space, worker, scales(), Limits(None, 24, 30)))
-    assert worker.asked[:16] == list(space.plan.recipes)
-    assert len({key_of(recipe) for recipe in worker.asked}) == 24
-    proposed = [sparsity_of(recipe) for recipe in worker.asked[16:]]
+    first = len(space.plan.recipes)
+    list(search(opened(space, url), space, worker, scales(), Limits(None, first + 8, 30)))
+    assert worker.asked[:first] == list(space.plan.recipes)
+    assert len({key_of(recipe) for recipe in worker.asked}) == first + 8
+    proposed = [sparsity_of(recipe) for recipe in worker.asked[first:]]
     assert len(set(proposed)) > 1 and all(key_of(recipe) in space.points for recipe in worker.asked)
 
 
