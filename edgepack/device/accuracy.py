@@ -8,8 +8,8 @@ import os
 from typing import Any, Dict, List, NamedTuple
 
 from . import bench, collect, store
-from . import child as children
 from . import run as models
+from .child import Beats, Child, serve
 from .faults import Fault
 from .requests import decode
 
@@ -40,17 +40,17 @@ def run(root: str, request: Any) -> Dict[str, Any]:
     order = {"model": subject.model, "runtime": subject.runtime, "samples": samples, "threads": asked.threads}
     title = f"accuracy of {subject.variant} in {subject.runtime}"
     try:
-        answer = children.ask(subject.python, __name__, order, asked.seconds, title)
+        answer = Child(subject.python, __name__, title, asked.seconds, "ask fewer samples").ask(order).reply
     finally:
         os.unlink(samples)
     return {"variant": subject.variant, **answer}
 
 
 def child() -> None:
-    children.serve(_work)
+    serve(_work)
 
 
-def _work(order: Dict[str, Any]) -> Dict[str, Any]:
+def _work(order: Dict[str, Any], beats: Beats) -> Dict[str, Any]:
     import numpy as np
 
     session = models.open_model(order["model"], order["runtime"], order["threads"])

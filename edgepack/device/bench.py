@@ -12,14 +12,16 @@ from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 from . import conditions, preflight, release, store, tuning
 from . import runtime as runtimes
-from .bench_process import Child, Say
 from .bench_protocol import Protocol, read_protocol
+from .child import START_SECONDS, Child, Say
 from .faults import Fault
 from .requests import decode
 
 SWEEP_PROCESSES = 2
 _SWEEP_SHARE = 0.5
 """Of the headline's time and samples that a process of a sweep gets: it is there for the shape of the curve."""
+
+_HANGS = "measure with fewer samples or a smaller model; a process that crashed may also hang under emulation"
 
 
 class BenchRequest(NamedTuple):
@@ -179,7 +181,11 @@ class _Session:
             "tree": self._tree,
         }
         beat({"stage": "starting"})
-        return Child(subject.python, title, protocol.seconds + protocol.sustained_seconds).ask(order, beat)
+        seconds = START_SECONDS + 2 * (protocol.seconds + protocol.sustained_seconds)
+        child = Child(subject.python, f"{__package__}.bench_child", title, seconds, _HANGS)
+        reply, said = child.ask(order, beat)
+        reply["delegates"] = [*reply.get("delegates", ()), *(["XNNPACK"] if "XNNPACK delegate" in said else [])]
+        return reply
 
 
 def _cooling(beat: Say) -> Callable[[float], None]:

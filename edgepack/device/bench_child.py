@@ -5,13 +5,9 @@ Between blocks the board is looked at; within one nothing happens but inferences
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
-import json
 import os
-import signal
-import sys
 import tempfile
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
@@ -19,9 +15,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 from . import conditions, null_models, samples
 from . import run as models
 from .bench_protocol import Protocol
+from .child import Beats, serve
 
 BLOCK_SECONDS = 0.05
-BEAT_SECONDS = 0.25
 MOST_WARM = 1000
 """Of a warm-up's inferences, how many are kept."""
 STEADY = 0.02
@@ -32,7 +28,6 @@ _MOST_WARM_UPS = 8
 _MOST_INPUTS = 32
 _NULL_CALLS = 2001
 _NULL_SECONDS = 0.2
-_SET_PDEATHSIG = 1
 
 
 class Opened(NamedTuple):
@@ -47,32 +42,8 @@ class Opened(NamedTuple):
     baseline_kb: int
 
 
-class Beats:
-    """Tells how far a child is, each stage once and then a few times a second: a line costs a wake-up of the agent."""
-
-    def __init__(self, answer: Any) -> None:
-        self._answer, self._last, self._stage = answer, float("-inf"), ""
-
-    def tell(self, beat: Dict[str, Any]) -> None:
-        now = time.monotonic()
-        if now - self._last >= BEAT_SECONDS or beat["stage"] != self._stage:
-            self._last, self._stage = now, str(beat["stage"])
-            self._answer.write(json.dumps({"beat": beat}, separators=(",", ":")) + "\n")
-            self._answer.flush()
-
-
 def child() -> None:
-    """A child's whole life: its order as a line of JSON on standard input, its answer as the last one on standard output."""
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a runtime prints must not mix with the answer
-    order = json.loads(sys.stdin.readline())
-    _die_with(int(order["parent"]))
-    with answer:
-        try:
-            reply = _passes(order["pass"])(order, Protocol(**order["protocol"]), Beats(answer))
-        except models.ModelError as error:
-            reply = {"error": str(error)}
-        json.dump(reply, answer)
+    serve(lambda order, beats: _passes(order["pass"])(order, Protocol(**order["protocol"]), beats))
 
 
 def _passes(name: str) -> Callable[[Dict[str, Any], Protocol, Beats], Dict[str, Any]]:
@@ -86,15 +57,6 @@ def _passes(name: str) -> Callable[[Dict[str, Any], Protocol, Beats], Dict[str, 
         "energy": bench_passes.energy,
         "ops": bench_ops.operators,
     }[name]
-
-
-def _die_with(parent: int) -> None:
-    """End when the agent does, even where that is killed: a benchmark that nobody listens to only heats the board."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "prctl"):
-        libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def headline(order: Dict[str, Any], protocol: Protocol, beats: Beats) -> Dict[str, Any]:

@@ -9,8 +9,9 @@ import time
 from typing import Any, Dict, List, Tuple
 
 from . import run as models
-from .bench_child import Beats, read_inputs, time_some
+from .bench_child import read_inputs, time_some
 from .bench_protocol import Protocol
+from .child import Beats
 
 _RUNS = 200
 _SECONDS = 3.0

@@ -14,8 +14,9 @@ from typing import Any, Dict, List, Tuple
 
 from . import conditions
 from . import run as models
-from .bench_child import BLOCK_SECONDS, Beats, median, open_all, time_some
+from .bench_child import BLOCK_SECONDS, median, open_all, time_some
 from .bench_protocol import Protocol
+from .child import Beats
 
 ENERGY_SECONDS = 10.0
 """MLPerf Tiny's shortest window."""

@@ -12,12 +12,11 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 from . import bench, samples
-from . import child as children
 from . import run as models
+from .child import START_SECONDS, Beats, Child, serve
 from .faults import Fault
 from .requests import decode
 
-START_SECONDS = 180.0
 _SPIN_NS = 2_000_000
 """Before a query is due: a sleep may take that much longer than asked."""
 KINDS = ("SingleStream", "MultiStream", "Server", "Offline")
@@ -57,15 +56,18 @@ def run(root: str, request: Any) -> Dict[str, Any]:
     subject = bench.find_subject(root, bench.BenchRequest(asked.name, asked.release, asked.variant), load.inputs)
     order = {"model": subject.model, "runtime": subject.runtime, "golden": subject.golden, "load": load._asdict()}
     title = f"the scenario {load.kind} ({subject.variant}, {subject.runtime})"
-    answer = children.ask(subject.python, __name__, order, START_SECONDS + load.most_seconds + load.seconds, title)
+    seconds = START_SECONDS + load.most_seconds + load.seconds
+    answer = (
+        Child(subject.python, __name__, title, seconds, "ask for fewer queries, or a shorter duration").ask(order).reply
+    )
     return {"variant": subject.variant, **answer}
 
 
 def child() -> None:
-    children.serve(_work)
+    serve(_work)
 
 
-def _work(order: Dict[str, Any]) -> Dict[str, Any]:
+def _work(order: Dict[str, Any], beats: Beats) -> Dict[str, Any]:
     load = decode(Load, order["load"])
     session = models.open_model(order["model"], order["runtime"], load.threads)
     inputs = samples.golden(session, order["golden"]) if order["golden"] else samples.seeded(session)

@@ -114,7 +114,7 @@ def test_a_report_says_what_was_measured_where_and_how(agent: Local) -> None:
 
 
 def test_the_agent_gives_up_before_the_host_does(agent: Local) -> None:
-    from edgepack.device.bench_process import START_SECONDS
+    from edgepack.device.child import START_SECONDS
 
     _bench(agent)
     longest = 2 * (START_SECONDS + 2 * BenchProtocol().seconds)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from edgepack import protocol
-from edgepack.device import bench, bench_process, conditions, preflight, release
+from edgepack.device import bench, conditions, preflight, release
 from edgepack.device.faults import Fault
 from edgepack.remote import agent_pyz
 from edgepack.report import BenchProtocol, Conditions, Gate
@@ -150,7 +150,7 @@ def test_a_crash_names_the_process_and_the_signal(root: Path, tmp_path: Path, sc
 
 
 def test_a_hanging_process_is_killed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_process, "START_SECONDS", 0.2)
+    monkeypatch.setattr(bench, "START_SECONDS", 0.2)
     _use_python(root, _script(tmp_path / "python", "sleep 60"))
     with pytest.raises(Fault, match="no answer within") as fault:
         _ask(root, seconds=0.1)
