@@ -29,6 +29,8 @@ from edgepack.boards.places import CLIENT_KEY, HOME, HOST_KEY, LISTENING, TOOLS
 from edgepack.boards.processes import MARK
 
 _CHUNK = 1 << 18
+_ANSWER_SECONDS = 1.0
+"""How long the end of a command waits for the answer to its request, which a client need not have asked for."""
 _PACKET = 1 << 17  # four times SSH's usual packet: fewer rounds through Python for each megabyte
 
 
@@ -65,11 +67,11 @@ def _kill_group(group: int) -> None:
 
 
 class Session:
-    """One command: its process group, its three streams, its end."""
+    """One command: its process group, its three streams, its end. answered: set once the client knows that it was begun"""
 
     def __init__(self, channel: paramiko.Channel, command: bytes, board: Served) -> None:
         self._channel, self._command, self._board = channel, command, board
-        self._done = threading.Event()
+        self._done, self.answered = threading.Event(), threading.Event()
 
     def start(self) -> None:
         threading.Thread(target=self._run, daemon=True).start()
@@ -106,6 +108,7 @@ class Session:
 
     def _finish(self, status: int) -> None:
         self._done.set()
+        self.answered.wait(_ANSWER_SECONDS)
         with contextlib.suppress(OSError, paramiko.SSHException, EOFError):
             self._channel.send_exit_status(status)
         self._channel.close()
@@ -144,6 +147,7 @@ class Door(paramiko.ServerInterface):
     def __init__(self, board: Served) -> None:
         self._board = board
         self._onward: dict[int, socket.socket] = {}
+        self._begun: list[Session] = []
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
@@ -156,8 +160,15 @@ class Door(paramiko.ServerInterface):
         return common.OPEN_SUCCEEDED if kind == "session" else common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        Session(channel, command, self._board).start()
+        session = Session(channel, command, self._board)
+        self._begun.append(session)
+        session.start()
         return True
+
+    def answered(self) -> None:
+        """What was asked for has been answered."""
+        while self._begun:
+            self._begun.pop().answered.set()
 
     def check_channel_direct_tcpip_request(
         self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
@@ -175,6 +186,20 @@ class Door(paramiko.ServerInterface):
         """A channel that was let in; one for commands waits for its request."""
         if link := self._onward.pop(channel.chanid, None):
             threading.Thread(target=forward.join, args=(channel, link), daemon=True).start()
+
+
+class Line(paramiko.Transport):
+    """A connection that tells its door when a request was answered.
+
+    paramiko answers after it has asked the door: a command that ends at once would close its channel before it was begun.
+    """
+
+    door: Door | None = None
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        super()._send_user_message(data)  # type: ignore[misc]  # private, and in no stub
+        if self.door and threading.current_thread() is self:
+            self.door.answered()
 
 
 def serve(board: Served) -> None:
@@ -202,9 +227,9 @@ def serve(board: Served) -> None:
 
 def _welcome(client: socket.socket, host_key: paramiko.PKey, board: Served) -> None:
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    transport = paramiko.Transport(client, default_max_packet_size=_PACKET)
+    transport = Line(client, default_max_packet_size=_PACKET)
     transport.add_server_key(host_key)
-    door = Door(board)
+    door = transport.door = Door(board)
     try:
         transport.start_server(server=door)
         kept: list[paramiko.Channel] = []
