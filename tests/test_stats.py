@@ -26,23 +26,9 @@ from edgepack.report import (
     Verdict,
 )
 
+from .traces import run_of, steady
+
 samples = st.lists(st.integers(1, 10**10), min_size=1, max_size=300)
-
-
-def _process(times: Sequence[float]) -> ProcessRun:
-    ns = tuple(max(1, round(time)) for time in times)
-    return ProcessRun(import_ns=1, load_ns=1, first_ns=1, warm_ns=(), samples_ns=ns, vmhwm_kb=1)
-
-
-def _steady(
-    seed: int, processes: int = 5, count: int = 60, level: float = 5e6, noise: float = 0.01
-) -> list[ProcessRun]:
-    """Processes on a quiet board: right-skewed noise as latencies have it, 0.5 % between processes."""
-    random = np.random.default_rng(seed)
-    return [
-        _process(level * math.exp(random.normal(0, 0.005)) * (1 + noise * random.gamma(2, 0.5, count)))
-        for _ in range(processes)
-    ]
 
 
 def _report(processes: Sequence[ProcessRun], target: str = "kitchen", verdict: Verdict = "valid") -> Report:
@@ -72,7 +58,7 @@ def test_a_percentile_is_the_smallest_sample_that_enough_do_not_exceed(values: l
 
 @given(st.lists(samples, min_size=1, max_size=4))
 def test_a_summary_is_ordered_and_complete(runs: list[list[int]]) -> None:
-    summary = stats.summarize([_process(run) for run in runs])
+    summary = stats.summarize([run_of(run) for run in runs])
     low, high = summary.p50_interval_ns
     assert summary.minimum_ns <= low <= summary.p50_ns <= high <= summary.maximum_ns
     assert summary.p50_ns <= summary.p90_ns <= summary.p99_ns <= summary.maximum_ns
@@ -102,7 +88,7 @@ def test_an_equal_run_is_the_same_and_a_slower_one_is_slower() -> None:
 
     def run(level: float, processes: int) -> Report:
         levels = level * np.exp(random.normal(0, 0.02, processes))
-        return _report([_process(one * (1 + 0.02 * random.gamma(2, 0.5, 40))) for one in levels])
+        return _report([run_of(one * (1 + 0.02 * random.gamma(2, 0.5, 40))) for one in levels])
 
     for processes, least_seen in ((3, 0.95), (5, 1.0)):
         same = [stats.compare(run(5e6, processes), run(5e6, processes), 0.05) for _ in range(200)]
@@ -116,7 +102,7 @@ def test_an_equal_run_is_the_same_and_a_slower_one_is_slower() -> None:
 @given(st.integers(0, 50), st.floats(0.3, 3), st.integers(1, 4), st.integers(1, 4))
 @settings(max_examples=60)
 def test_comparing_the_other_way_round_inverts(seed: int, factor: float, first: int, second: int) -> None:
-    a, b = _report(_steady(seed, first, 20)), _report(_steady(seed + 99, second, 20, level=5e6 * factor))
+    a, b = _report(steady(seed, first, 20)), _report(steady(seed + 99, second, 20, level=5e6 * factor))
     there, back = stats.compare(a, b, 0.05), stats.compare(b, a, 0.05)
     assert there.ratio == pytest.approx(1 / back.ratio)
     assert there.interval[0] == pytest.approx(1 / back.interval[1])
@@ -126,22 +112,22 @@ def test_comparing_the_other_way_round_inverts(seed: int, factor: float, first: 
 
 
 def test_the_margin_s_boundary() -> None:
-    a = _report([_process([1_000_000] * 20)] * 3)
-    b = _report([_process([1_100_000] * 20)] * 3)
+    a = _report([run_of([1_000_000] * 20)] * 3)
+    b = _report([run_of([1_100_000] * 20)] * 3)
     at, below = stats.compare(a, b, 0.1000001), stats.compare(a, b, 0.0999999)
     assert (at.verdict, at.regression, at.excluded) == ("slower", False, True)
     assert (below.verdict, below.regression, below.excluded) == ("slower", True, False)
 
 
 def test_noise_excludes_nothing() -> None:
-    noisy = [_process([level] * 20) for level in (4e6, 5e6, 6e6)]
+    noisy = [run_of([level] * 20) for level in (4e6, 5e6, 6e6)]
     comparison = stats.compare(_report(noisy), _report(noisy), 0.05)
     assert (comparison.verdict, comparison.regression, comparison.excluded) == ("same", False, False)
 
 
 def test_what_weakens_a_comparison_is_said() -> None:
-    a = _report(_steady(0), verdict="suspect")
-    b = msgspec.structs.replace(_report(_steady(1, 1), target="hall"), runtime=RuntimeRef("litert", "2.3.0", 4, None))
+    a = _report(steady(0), verdict="suspect")
+    b = msgspec.structs.replace(_report(steady(1, 1), target="hall"), runtime=RuntimeRef("litert", "2.3.0", 4, None))
     comparison = stats.compare(a, b, 0.05)
     assert comparison.validity == "suspect"
     text = " | ".join(comparison.reasons)
@@ -164,7 +150,7 @@ def test_turns_cancel_what_changes_slowly() -> None:
         turns = [side for index in range(5) for side in ((0, 1), (1, 0))[index % 2]]
         runs: tuple[list[ProcessRun], list[ProcessRun]] = ([], [])
         for side, level in zip(turns, heat, strict=True):
-            runs[side].append(_process(5e6 * level * (1.1 if side else 1.0) * (1 + 0.01 * random.gamma(2, 0.5, 40))))
+            runs[side].append(run_of(5e6 * level * (1.1 if side else 1.0) * (1 + 0.01 * random.gamma(2, 0.5, 40))))
         a, b = _report(runs[0]), _report(runs[1])
         paired, apart = stats.compare_pairs(a, b, 0.05), stats.compare(a, b, 0.05)
         assert paired.ratio == pytest.approx(apart.ratio)
@@ -179,15 +165,15 @@ def test_turns_that_are_equal_seldom_differ() -> None:
 
     def run() -> Report:
         levels = 5e6 * np.exp(random.normal(0, 0.01, 5))
-        return _report([_process(one * (1 + 0.02 * random.gamma(2, 0.5, 40))) for one in levels])
+        return _report([run_of(one * (1 + 0.02 * random.gamma(2, 0.5, 40))) for one in levels])
 
     different = sum(stats.compare_pairs(run(), run(), 0.05).verdict != "same" for _ in range(300))
     assert different <= 0.08 * 300
 
 
 def test_turns_need_two_of_each() -> None:
-    one = _report(_steady(0, 1))
+    one = _report(steady(0, 1))
     with pytest.raises(ValueError, match="two processes"):
         stats.compare_pairs(one, one, 0.05)
     with pytest.raises(ValueError, match="argument"):
-        stats.compare_pairs(_report(_steady(0, 3)), _report(_steady(0, 2)), 0.05)
+        stats.compare_pairs(_report(steady(0, 3)), _report(steady(0, 2)), 0.05)

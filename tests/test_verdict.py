@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,21 +12,7 @@ import pytest
 from edgepack import stats, verdict
 from edgepack.report import Block, Conditions, Gate, Preflight, ProcessRun, Validity
 
-
-def _process(times: Sequence[float]) -> ProcessRun:
-    ns = tuple(max(1, round(time)) for time in times)
-    return ProcessRun(import_ns=1, load_ns=1, first_ns=1, warm_ns=(), samples_ns=ns, vmhwm_kb=1)
-
-
-def _steady(
-    seed: int, processes: int = 5, count: int = 60, level: float = 5e6, noise: float = 0.01
-) -> list[ProcessRun]:
-    """Processes on a quiet board: right-skewed noise as latencies have it, 0.5 % between processes."""
-    random = np.random.default_rng(seed)
-    return [
-        _process(level * math.exp(random.normal(0, 0.005)) * (1 + noise * random.gamma(2, 0.5, count)))
-        for _ in range(processes)
-    ]
+from .traces import run_of, steady
 
 
 def _judge(processes: Sequence[ProcessRun], **changes: Any) -> Validity:
@@ -44,17 +29,17 @@ def _judge(processes: Sequence[ProcessRun], **changes: Any) -> Validity:
 
 
 def test_a_quiet_board_is_valid() -> None:
-    assert [_judge(_steady(seed)) for seed in range(20)] == [Validity("valid", ())] * 20
+    assert [_judge(steady(seed)) for seed in range(20)] == [Validity("valid", ())] * 20
 
 
 def test_an_emulated_board_is_never_valid() -> None:
-    found = _judge(_steady(0), board="emulated")
+    found = _judge(steady(0), board="emulated")
     assert found.verdict == "invalid"
     assert "emulated" in found.reasons[0]
 
 
 def test_a_loopback_board_is_suspect() -> None:
-    found = _judge(_steady(0), board="loopback")
+    found = _judge(steady(0), board="loopback")
     assert found.verdict == "suspect"
     assert "this machine" in found.reasons[0]
 
@@ -62,7 +47,7 @@ def test_a_loopback_board_is_suspect() -> None:
 @pytest.mark.parametrize("change", [0.2, -0.2, 0.06])
 def test_drift_is_seen(change: float) -> None:
     ramp = np.linspace(1, 1 + change, 60)
-    drifting = [_process(np.array(process.samples_ns) * ramp) for process in _steady(3)]
+    drifting = [run_of(np.array(process.samples_ns) * ramp) for process in steady(3)]
     found = _judge(drifting)
     assert found.verdict == "suspect"
     assert any("not steady" in reason and ("slower" if change > 0 else "faster") in reason for reason in found.reasons)
@@ -71,14 +56,14 @@ def test_drift_is_seen(change: float) -> None:
 def test_a_board_that_throttles_halfway_drifts() -> None:
     """The clock falls from 1.5 to 1.0 GHz after two thirds of each process."""
     step = np.where(np.arange(60) < 40, 1.0, 1.5)
-    found = _judge([_process(np.array(process.samples_ns) * step) for process in _steady(4)])
+    found = _judge([run_of(np.array(process.samples_ns) * step) for process in steady(4)])
     assert any("50" in reason and "not steady" in reason for reason in found.reasons)
 
 
 @pytest.mark.parametrize(("share", "gap"), [(0.5, 1.3), (0.2, 1.5), (0.5, 1.1)])
 def test_two_modes_are_seen(share: float, gap: float) -> None:
     random = np.random.default_rng(5)
-    runs = [_process(np.array(p.samples_ns) * np.where(random.random(60) < share, gap, 1)) for p in _steady(5)]
+    runs = [run_of(np.array(p.samples_ns) * np.where(random.random(60) < share, gap, 1)) for p in steady(5)]
     found = _judge(runs)
     assert any("two modes" in reason for reason in found.reasons)
 
@@ -86,19 +71,19 @@ def test_two_modes_are_seen(share: float, gap: float) -> None:
 def test_skewed_noise_is_not_two_modes() -> None:
     for seed in range(60):
         for noise in (0.01, 0.1, 0.5):
-            assert verdict.two_modes(_steady(seed, noise=noise)) is None
+            assert verdict.two_modes(steady(seed, noise=noise)) is None
 
 
 def test_a_coarse_clock_is_neither_drift_nor_two_modes() -> None:
     random = np.random.default_rng(6)
-    runs = [_process(random.integers(4990, 5010, 60) * 1000) for _ in range(5)]
+    runs = [run_of(random.integers(4990, 5010, 60) * 1000) for _ in range(5)]
     assert verdict.drift(runs) == 0.0
     assert verdict.two_modes(runs) is None
-    assert verdict.drift([_process([5e6] * 60)] * 3) == 0.0
+    assert verdict.drift([run_of([5e6] * 60)] * 3) == 0.0
 
 
 def test_processes_that_differ_are_suspect() -> None:
-    runs = [*_steady(7, 4), *_steady(8, 1, level=5.4e6)]
+    runs = [*steady(7, 4), *steady(8, 1, level=5.4e6)]
     assert any("medians of the processes differ" in reason for reason in _judge(runs).reasons)
 
 
@@ -112,14 +97,14 @@ def test_processes_that_differ_are_suspect() -> None:
     ],
 )
 def test_throttling_during_the_run_is_invalid(before: int, after: int, reason: str) -> None:
-    found = _judge(_steady(0), before=Conditions(throttled=before), after=Conditions(throttled=after))
+    found = _judge(steady(0), before=Conditions(throttled=before), after=Conditions(throttled=after))
     assert found.verdict == "invalid"
     assert reason in found.reasons[0].replace("reported ", "").replace(" the run", "")
 
 
 def test_throttling_before_the_run_is_no_matter() -> None:
     old = Conditions(throttled=0x50000)
-    assert _judge(_steady(0), before=old, after=old).verdict == "valid"
+    assert _judge(steady(0), before=old, after=old).verdict == "valid"
 
 
 @pytest.mark.parametrize(
@@ -139,24 +124,24 @@ def test_throttling_before_the_run_is_no_matter() -> None:
     ],
 )
 def test_disturbances_are_suspect(changes: dict[str, Any], reason: str) -> None:
-    found = _judge(_steady(0), **changes)
+    found = _judge(steady(0), **changes)
     assert found.verdict == "suspect"
     assert len(found.reasons) == 1
     assert reason in found.reasons[0]
 
 
 def test_limits_are_reached_before_they_are_exceeded() -> None:
-    assert _judge(_steady(0), before=Conditions(load_1m=1.0)).verdict == "valid"
-    p50 = stats.summarize(_steady(0)).p50_ns
-    assert _judge(_steady(0), overhead_ns=p50 // 100).verdict == "valid"
-    assert _judge(_steady(0), overhead_ns=p50 // 100 + 2).verdict == "suspect"
+    assert _judge(steady(0), before=Conditions(load_1m=1.0)).verdict == "valid"
+    p50 = stats.summarize(steady(0)).p50_ns
+    assert _judge(steady(0), overhead_ns=p50 // 100).verdict == "valid"
+    assert _judge(steady(0), overhead_ns=p50 // 100 + 2).verdict == "suspect"
 
 
 def test_too_little_is_suspect() -> None:
-    assert any("4 processes, at least 5" in reason for reason in _judge(_steady(0, 4)).reasons)
-    assert any("60 samples, at least 64" in reason for reason in _judge(_steady(0, 5, 12)).reasons)
-    assert not any("samples" in reason for reason in _judge(_steady(0, 5, 16)).reasons)
-    wide = _judge(_steady(0, noise=0.3))
+    assert any("4 processes, at least 5" in reason for reason in _judge(steady(0, 4)).reasons)
+    assert any("60 samples, at least 64" in reason for reason in _judge(steady(0, 5, 12)).reasons)
+    assert not any("samples" in reason for reason in _judge(steady(0, 5, 16)).reasons)
+    wide = _judge(steady(0, noise=0.3))
     assert any("interval" in reason for reason in wide.reasons)
 
 
@@ -169,11 +154,11 @@ def _with_blocks(times: Sequence[float], told: dict[int, dict[str, Any]], every:
             if start >= sample:
                 said |= change
         blocks.append(Block(start=start, at_ns=start, **said))
-    return msgspec.structs.replace(_process(times), blocks=tuple(blocks))
+    return msgspec.structs.replace(run_of(times), blocks=tuple(blocks))
 
 
 def test_the_sample_from_which_on_the_firmware_throttled_is_said() -> None:
-    runs = _steady(1)
+    runs = steady(1)
     runs[2] = _with_blocks(runs[2].samples_ns, {30: {"throttled": 0x4}})
     found = _judge(runs)
     assert (found.verdict, found.codes) == ("invalid", ("throttled",))
@@ -183,7 +168,7 @@ def test_the_sample_from_which_on_the_firmware_throttled_is_said() -> None:
 
 
 def test_a_clock_that_falls_counts_where_inferences_become_slower_with_it() -> None:
-    runs = _steady(2)
+    runs = steady(2)
     slower = np.array(runs[1].samples_ns) * np.where(np.arange(60) < 40, 1.0, 1.5)
     slowed = [*runs[:1], _with_blocks(slower, {40: {"mhz": (1000,)}}), *runs[2:]]
     found = _judge(slowed)
@@ -194,18 +179,18 @@ def test_a_clock_that_falls_counts_where_inferences_become_slower_with_it() -> N
 
 
 def test_a_clock_that_comes_back_is_no_throttling() -> None:
-    run = _with_blocks(_steady(3)[0].samples_ns, {20: {"mhz": (600,)}, 40: {"mhz": (1500,)}})
+    run = _with_blocks(steady(3)[0].samples_ns, {20: {"mhz": (600,)}, 40: {"mhz": (1500,)}})
     assert verdict.slower_clock(run) is None
 
 
 def test_a_bit_seen_between_processes_is_said() -> None:
     between = (Conditions(throttled=0), Conditions(throttled=8))
-    found = _judge(_steady(0), between=between)
+    found = _judge(steady(0), between=between)
     assert "soft temperature limit after process 2" in found.reasons[0]
 
 
 def test_warm_ups_that_do_not_settle_are_drift() -> None:
-    restless = [msgspec.structs.replace(run, steady=index > 2) for index, run in enumerate(_steady(0))]
+    restless = [msgspec.structs.replace(run, steady=index > 2) for index, run in enumerate(steady(0))]
     found = _judge(restless)
     assert found.codes == ("drifting",)
     assert "the warm-up of 3 processes did not settle" in found.reasons[0]
@@ -213,6 +198,6 @@ def test_warm_ups_that_do_not_settle_are_drift() -> None:
 
 
 def test_what_makes_a_run_invalid_comes_first_and_a_code_once() -> None:
-    found = _judge(_steady(0, 2, 10), board="emulated")
+    found = _judge(steady(0, 2, 10), board="emulated")
     assert found.codes == ("emulated", "too-few-samples")
     assert len(found.reasons) == 3

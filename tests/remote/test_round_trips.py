@@ -16,7 +16,7 @@ from edgepack.remote import connect
 from edgepack.target import Target
 
 pytestmark = pytest.mark.board
-DELAY = 0.1
+DELAY = 0.15
 """Seconds each way: what is sent without waiting for an answer comes before any answer can."""
 
 

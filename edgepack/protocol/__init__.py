@@ -11,17 +11,18 @@ from msgspec import Struct, field
 
 from edgepack.lock import Platform
 from edgepack.profile import RuntimeName
-from edgepack.report import (
-    BenchProtocol,
-    ColdStart,
-    Conditions,
-    Energy,
-    Minute,
-    Operator,
-    Preflight,
-    ProcessRun,
-)
-from edgepack.trials import Load
+from edgepack.protocol.passes import AccuracyReply as AccuracyReply
+from edgepack.protocol.passes import AccuracyRequest as AccuracyRequest
+from edgepack.protocol.passes import Beat as Beat
+from edgepack.protocol.passes import BenchReply as BenchReply
+from edgepack.protocol.passes import BenchRequest as BenchRequest
+from edgepack.protocol.passes import Candidate as Candidate
+from edgepack.protocol.passes import PairReply as PairReply
+from edgepack.protocol.passes import PairRequest as PairRequest
+from edgepack.protocol.passes import ScenarioReply as ScenarioReply
+from edgepack.protocol.passes import ScenarioRequest as ScenarioRequest
+from edgepack.protocol.passes import SweepRun as SweepRun
+from edgepack.report import Conditions
 
 PROTOCOL = 1
 Assurance = Literal["signed", "digests-only", "unsigned"]
@@ -139,120 +140,6 @@ class Facts(Struct, frozen=True, kw_only=True):
         """What decides which wheels fit: a 32-bit Python below a 64-bit kernel needs those of the 32-bit machine."""
         machine = {"aarch64": "armv7l", "x86_64": "i686"}.get(self.machine) if self.bits == 32 else None
         return Platform(".".join(self.python.split(".")[:2]), machine or self.machine, self.libc, self.libc_version)
-
-
-class BenchRequest(Struct, frozen=True, kw_only=True):
-    """release: the bundle digest of an installed release; variant: one of its variants, empty for its default"""
-
-    name: str
-    release: str
-    variant: str
-    protocol: BenchProtocol
-
-
-class Candidate(Struct, frozen=True, kw_only=True):
-    """One side of a comparison on the board: an installed release and one of its variants, empty for its default"""
-
-    name: str
-    release: str
-    variant: str
-
-
-class PairRequest(Struct, frozen=True, kw_only=True):
-    """Measure two in turns, A B B A, each process fresh."""
-
-    first: Candidate
-    second: Candidate
-    protocol: BenchProtocol
-
-
-class Beat(Struct, frozen=True, kw_only=True):
-    """How far a benchmark on a board is: one a block, at most a few a second, while it runs.
-
-    stage: what is being done; process: 1, 2, … of `processes`; block: of that process; samples: of that process so far
-    p50_ns: median of the block's samples, None where there are none yet
-    """
-
-    target: str = ""
-    variant: str = ""
-    stage: Literal["cooling", "starting", "warming", "timing", "sweep", "sustained", "cold", "ops", "energy"]
-    process: int
-    processes: int
-    block: int = 0
-    samples: int = 0
-    p50_ns: int | None = None
-    temperature_c: float | None = None
-    mhz: tuple[int, ...] = ()
-
-
-class SweepRun(Struct, frozen=True, kw_only=True):
-    threads: int
-    processes: tuple[ProcessRun, ...]
-
-
-class BenchReply(Struct, frozen=True, kw_only=True):
-    """harness_overhead_ns: as in a report; notes: what a pass could not tell, and why"""
-
-    variant: str
-    runtime: RuntimeName
-    runtime_version: str
-    lock: str
-    processes: tuple[ProcessRun, ...]
-    harness_overhead_ns: int
-    before: Conditions
-    after: Conditions
-    build: str = ""
-    delegates: tuple[str, ...] = ()
-    between: tuple[Conditions, ...] = ()
-    preflight: Preflight | None = None
-    sweep: tuple[SweepRun, ...] = ()
-    sustained: tuple[Minute, ...] = ()
-    cold: ColdStart | None = None
-    ops: tuple[Operator, ...] = ()
-    energy: Energy | None = None
-    notes: tuple[str, ...] = ()
-
-
-class ScenarioRequest(Struct, frozen=True, kw_only=True):
-    """release, variant: as in `BenchRequest`"""
-
-    name: str
-    release: str
-    variant: str
-    load: Load
-
-
-class ScenarioReply(Struct, frozen=True, kw_only=True):
-    """latencies_ns: of each query in order, or of each sample (Offline); taken_ns: from the first query to the last answer"""
-
-    variant: str
-    runtime_version: str
-    latencies_ns: tuple[int, ...]
-    taken_ns: int
-
-
-class AccuracyRequest(Struct, frozen=True, kw_only=True):
-    """release, variant: as in `BenchRequest`; blob: digest of an `.npz` of `input_N` that was sent; seconds: at most"""
-
-    name: str
-    release: str
-    variant: str
-    blob: str
-    threads: int = 1
-    seconds: float = 600.0
-
-
-class AccuracyReply(Struct, frozen=True, kw_only=True):
-    """outputs: an `.npz` of `output_N`, one row a sample, in base64"""
-
-    variant: str
-    runtime_version: str
-    outputs: str
-
-
-class PairReply(Struct, frozen=True, kw_only=True):
-    first: BenchReply
-    second: BenchReply
 
 
 class BlobPart(Struct, frozen=True):
