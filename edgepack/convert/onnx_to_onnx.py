@@ -22,20 +22,30 @@ def convert(native: OnnxNative, signature: Signature, out: Path, samples: Arrays
 
 
 def fix_shapes(proto: Any, signature: Signature) -> None:
-    """Every input's shape as in the signature, and what follows from it in the outputs."""
+    """Every input's and output's shape as in the signature.
+
+    onnxruntime's `make_input_shape_fixed` does as much; importing it imports torch, which takes longer than most conversions.
+    Raises InexpressibleError where the file says another rank than the signature.
+    """
     import onnx
-    from onnxruntime.tools import onnx_model_utils
 
     constants = {tensor.name for tensor in proto.graph.initializer}
-    values = [value for value in proto.graph.input if value.name not in constants]
-    for value, spec in zip(values, signature.inputs, strict=True):
-        onnx_model_utils.make_input_shape_fixed(proto.graph, value.name, list(spec.shape))
+    inputs = [value for value in proto.graph.input if value.name not in constants]
+    for value, spec in zip(inputs, signature.inputs, strict=True):
+        _fix(value, spec.shape, f"input {value.name!r}")
     for value, spec in zip(proto.graph.output, signature.outputs, strict=True):
-        if len(value.type.tensor_type.shape.dim) not in (0, len(spec.shape)):
-            raise InexpressibleError(f"output {value.name!r} has another rank than it says")
-        del value.type.tensor_type.shape.dim[:]
-        for size in spec.shape:
-            value.type.tensor_type.shape.dim.add().dim_value = size or 0
+        _fix(value, spec.shape, f"output {value.name!r}")
     # Shapes inside the graph were inferred for the open batch; the runtime infers them again.
     del proto.graph.value_info[:]
     onnx.checker.check_model(proto)
+
+
+def _fix(value: Any, sizes: tuple[int | None, ...], what: str) -> None:
+    shape = value.type.tensor_type.shape
+    if len(shape.dim) not in (0, len(sizes)):
+        raise InexpressibleError(f"{what} has {len(shape.dim)} axes in the file, expected {len(sizes)}")
+    del shape.dim[:]
+    for size in sizes:
+        axis = shape.dim.add()
+        if size is not None:
+            axis.dim_value = size
