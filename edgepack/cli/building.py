@@ -155,10 +155,7 @@ def scales(
 
     for_search: their figures are to lead a search, which an emulated board's cannot
     """
-    from edgepack import catalog
     from edgepack.errors import UsageError
-    from edgepack.proving import Boards
-    from edgepack.report import BenchProtocol
 
     named = [name.strip() for word in words or () for name in word.split(",")]
     if not named:
@@ -167,6 +164,10 @@ def scales(
                 "--allow-unsigned and --inventory say how boards measure", expected="--target TARGET with them"
             )
         return None
+    from edgepack import catalog
+    from edgepack.proving import Boards
+    from edgepack.report import BenchProtocol
+
     found = tuple(catalog.find_targets(named, inventory))
     emulated = [target.name for target in found if target.board in ("emulated", "machine")]
     if for_search and emulated:

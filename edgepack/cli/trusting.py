@@ -60,18 +60,18 @@ class Seal:
 
 def seal(key: Path | None, expires: str, targets: list[str] | None, allows_downgrade_from: str) -> Seal | None:
     """The key is opened before any work begins: a wrong passphrase must not cost a build."""
-    from edgepack import signing, trust
     from edgepack.errors import UsageError
 
-    terms = signing.terms(expires, targets or (), allows_downgrade_from)
-    if key is not None:
-        return Seal(trust.load_signer(key, _ask), terms)
-    if terms != signing.Terms():
-        raise UsageError(
-            "--expires, --for and --allows-downgrade-from say what a signature allows",
-            expected="--sign-key KEY with them",
-        )
-    return None
+    if key is None:
+        if expires or targets or allows_downgrade_from:
+            raise UsageError(
+                "--expires, --for and --allows-downgrade-from say what a signature allows",
+                expected="--sign-key KEY with them",
+            )
+        return None
+    from edgepack import signing, trust
+
+    return Seal(trust.load_signer(key, _ask), signing.terms(expires, targets or (), allows_downgrade_from))
 
 
 def _ask(prompt: str) -> str:

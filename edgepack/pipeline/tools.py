@@ -21,5 +21,13 @@ _FRAMEWORKS = ("tensorflow-cpu", "tf2onnx", "torch", "torch-pruning")
 @functools.cache
 def tools() -> tuple[tuple[str, str], ...]:
     """Their names with their versions, as far as they are installed."""
-    installed = {found.name.lower(): found.version for found in metadata.distributions()}
-    return tuple((name, installed[name]) for name in sorted((*_TOOLS, *_FRAMEWORKS)) if name in installed)
+    found = ((name, _version(name)) for name in sorted((*_TOOLS, *_FRAMEWORKS)))
+    return tuple((name, version) for name, version in found if version)
+
+
+def _version(name: str) -> str:
+    """Of an installed package; empty where it is not."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
