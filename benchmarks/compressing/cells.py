@@ -21,7 +21,7 @@ from compressing.methods import METHODS, Method
 from compressing.models import Model
 from compressing.places import BENCHMARKS, CACHE, CHECKOUT, HERE, digest_of_code
 
-LIMIT = 60 * 60.0
+LIMIT = 30 * 60.0
 SHARED_HOME = CACHE / "home"
 """Where the boards that measure live, with their wheels."""
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -54,6 +54,7 @@ class Variant:
 class Cell:
     """imports: seconds of the wall time that went into importing; failed: why there is no file, empty where there is
 
+    late: it was stopped at the limit, so that its cost is the least that it would have been
     again: False where the cell was found in the cache
     """
 
@@ -64,6 +65,7 @@ class Cell:
     imports: float
     variants: tuple[Variant, ...] = ()
     failed: str = ""
+    late: bool = False
     again: bool = False
 
     @property
@@ -115,7 +117,7 @@ def _run(model: Model, method: Method, folder: Path) -> Cell:
     seconds = json.loads(imports.read_text()) if imports.exists() else 0.0
     found = Cell(model.name, method.name, folder, ended.cost, seconds)
     if ended.code == -9:
-        return replace(found, failed=f"did not end within {LIMIT / 60:.0f} minutes")
+        return replace(found, failed=f"did not end within {LIMIT / 60:.0f} minutes", late=True)
     if ended.code:
         return replace(found, failed=_last_words(log))
     if method.who == "edgepack":
@@ -221,7 +223,7 @@ def _key(model: Model, method: Method, data: Path, starts: list[Cell]) -> str:
         model.name,
         model.framework,
         model.flavour,
-        model.max_drop,
+        methods.MAX_DROP,
         method.name,
         settings,
         weights.name if weights else "",

@@ -105,7 +105,7 @@ def _bars(model: Model, rows: list[Row], done: dict[str, Cell]) -> list[Bar]:
     bars = judging.int8_bars(rows)
 
     def cost(name: str):
-        return done[name].cost if name in done and not done[name].failed else None
+        return done[name].cost if name in done and (done[name].late or not done[name].failed) else None
 
     if model.name == "efficientnet_lite0":
         bars.append(judging.decibels(rows))

@@ -15,6 +15,8 @@ Format = Literal["onnx", "tflite"]
 Kind = Literal["float", "static", "dynamic", "call"]
 """`static`, `dynamic`: int8, judged by the bars; `call`: what a whole build makes too, measured for its cost alone."""
 
+MAX_DROP = 0.01
+"""What accuracy control and mixed precision may lose on the validation samples."""
 PYTHON = CHECKOUT / ".venv" / "bin" / "python"
 NNCF, OLIVE = (CACHE / "envs" / name / "bin" / "python" for name in ("nncf", "olive"))
 
@@ -106,7 +108,7 @@ CONFIGURATIONS = (
     "onnxruntime dynamic: quantize_dynamic, unsigned weights",
     "ai-edge-quantizer: recipe.static_wi8_ai8 with its own calibration, recipe.dynamic_wi8_afp32",
     "NNCF 3.4.0: nncf.quantize; preset mixed where activations are smooth, model type transformer for one",
-    "NNCF accuracy control: max_drop 0.01 on the validation samples; for EfficientNet-Lite0 0.03 of its agreement with float",
+    f"NNCF accuracy control: max_drop {MAX_DROP} on the validation samples; for EfficientNet-Lite0 of its agreement with float",
     "Olive 0.13.0: a workflow of OnnxStaticQuantization, per channel, activations as above, accuracy before and after",
     "edgepack PRECISION: `edgepack build` of the same float file, that precision alone; mixed with the same max_drop",
     "edgepack build: of the source, for a whole profile: both formats in w8a8, w8d, fp16 and fp32",
@@ -132,7 +134,7 @@ def command(method: Method, model: Model, folder: Path) -> list[str]:
         case "nncf":
             how = method.name.removeprefix("nncf ")
             return script(
-                "run_nncf.py", how, model.flavour, str(model.max_drop), start, *samples, str(folder / method.output)
+                "run_nncf.py", how, model.flavour, str(MAX_DROP), start, *samples, str(folder / method.output)
             )
         case "olive":
             activations = "uint8" if onnxruntime_activations() == "U8S8" else "static"
@@ -186,7 +188,7 @@ def profile_text(method: Method, model: Model) -> str:
         return "\n".join([*lines, ""])
     _, precision, format = method.name.split()
     runtime = 'onnxruntime = ">=1.19,<2"' if format == "onnx" else 'litert = ">=2.1,<3"'
-    drop = model.max_drop if precision == "mixed" else 1.0
+    drop = MAX_DROP if precision == "mixed" else 1.0
     return "\n".join(
         [
             *lines,

@@ -32,7 +32,7 @@ Flavour = Literal["plain", "smooth", "transformer"]
 class Model:
     """title: for people; framework: of the source; data: all it is trained, compressed and judged with
 
-    max_drop: what accuracy control may lose on the validation samples; agreement: there their labels are the source's answers
+    agreement: the labels of its validation samples are the source's answers
     """
 
     name: str
@@ -40,7 +40,6 @@ class Model:
     framework: Literal["torch", "keras", "saved-model"]
     data: Callable[[], Data]
     flavour: Flavour = "plain"
-    max_drop: float = 0.01
     agreement: bool = False
 
     def source(self) -> str:
@@ -65,7 +64,6 @@ MODELS = {
             "EfficientNet-Lite0, ImageNet, released weights",
             "torch",
             sets.photographs,
-            max_drop=0.03,
             agreement=True,
         ),
         Model(
