@@ -112,8 +112,7 @@ def _user_code(reference: str, file: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         sys.dont_write_bytecode = writes
-        _known[folder] = _siblings(folder)
-        _stamps[folder] = _stamp(_known[folder])
+        _remember(folder)
 
 
 def _explain_missing(reference: str, file: Path, error: ModuleNotFoundError) -> EdgepackError:
@@ -133,6 +132,16 @@ _known: dict[Path, dict[str, Any]] = {}
 """The modules that lie in each folder whose code has run: two projects may both have a `model.py`."""
 _stamps: dict[Path, Stamp] = {}
 """When their files were last written: code that was edited since (in a notebook) is imported again."""
+_looked_at: dict[Path, dict[str, Any]] = {}
+"""All imported modules when a folder's were last sought: a generator comes here for every batch, and mostly nothing changed."""
+
+
+def _remember(folder: Path) -> None:
+    if sys.modules == _looked_at.get(folder):
+        return
+    _known[folder] = _siblings(folder)
+    _stamps[folder] = _stamp(_known[folder])
+    _looked_at[folder] = dict(sys.modules)
 
 
 def _forget_other_folders(folder: Path) -> None:

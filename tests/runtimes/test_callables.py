@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from edgepack.errors import InputError, UsageError
+from edgepack.runtimes import callables
 from edgepack.runtimes.callables import is_reference, load_callable
 
 
@@ -41,6 +42,25 @@ def test_siblings_are_found_also_late(tmp_path):
     )
     assert load_callable("model.py:f", tmp_path).call(3) == 6
     assert str(tmp_path) not in sys.path
+
+
+def test_modules_are_sought_again_only_where_some_were_imported(tmp_path, monkeypatch):
+    """A generator runs for every batch, among the thousands of modules that frameworks import."""
+    write(
+        tmp_path,
+        model="def f():\n    for i in range(9):\n        if i == 6:\n            import late\n        yield i",
+        late="TWO = 2",
+    )
+    user = load_callable("model.py:f", tmp_path)
+    made, sought = user.call(), []
+    before = user.code_digest()
+    siblings = callables._siblings
+    monkeypatch.setattr(callables, "_siblings", lambda folder: sought.append(folder) or siblings(folder))
+    for _ in range(9):
+        with user.running():
+            next(made)
+    assert sought == [tmp_path]
+    assert user.code_digest() != before
 
 
 def test_a_package_beside_it_is_found(tmp_path):
