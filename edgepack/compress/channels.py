@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,12 +12,12 @@ Floats = NDArray[np.float32]
 _BIAS_LIMIT = 2.0**30  # half of what an int32 holds: the library may widen an input's range after we looked at it
 
 
-def per_channel(weights: Floats, axis: int, levels: int) -> tuple[NDArray[np.int8], Floats]:
-    """Symmetric integers of `weights` and the step of each channel along `axis` (shape kept, 1 in the other axes).
+def per_channel(weights: Floats, axes: Sequence[int], levels: int) -> tuple[NDArray[np.int8], Floats]:
+    """Symmetric integers of `weights` and the step of each channel along `axes` (shape kept, 1 in the other axes).
 
     weights ≈ integers × steps, integers in [-levels, levels]; a channel of zeros gets the step 1, never 0.
     """
-    others = tuple(other for other in range(weights.ndim) if other != axis)
+    others = tuple(other for other in range(weights.ndim) if other not in axes)
     bounds = np.abs(weights).max(axis=others, keepdims=True, initial=0.0)
     steps = np.where(bounds > 0, bounds / levels, 1).astype(np.float32)
     steps = np.where(steps > 0, steps, np.finfo(np.float32).tiny)  # a denormal bound may divide to nothing

@@ -77,7 +77,7 @@ def _with(
 ) -> Candidate:
     """The start with more layers in float; their biases are the source's again, those of the others corrected anew."""
     names = {name for layer in layers for name in static.with_activation(layer.layer.name)}
-    bare = attempt(static, trial, start.method, start.in_float | names)
+    bare = attempt(static, trial, replace(start.plan, in_float=start.plan.in_float | names))
     if wanted.correct == "off":
         return bare
     moved = corrected(static, trial, fit, bare, start.correction or "biases corrected")

@@ -141,15 +141,21 @@ def with_activation(model: Any, name: str) -> tuple[str, ...]:
     return (name, *(other.name for other in takers if len(takers) == 1 and other.op_type in ("Relu", "Clip")))
 
 
-def weights(model: Any) -> dict[str, int]:
-    """The float32 matrices that operators hold as weights: their names, and the axis of their output channels."""
+def weights(model: Any) -> dict[str, tuple[int, ...]]:
+    """The float32 matrices that operators hold as weights: their names, and the axes of their output channels."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer if is_matrix(tensor)}
-    found: dict[str, int] = {}
+    found: dict[str, tuple[int, ...]] = {}
     for node in model.graph.node:
         for place in _WEIGHTED.get(node.op_type, ()):
             if place < len(node.input) and node.input[place] in constants:
-                found.setdefault(node.input[place], _channel_axis(node, place, len(constants[node.input[place]].dims)))
+                found.setdefault(node.input[place], _channel_axes(node, place, len(constants[node.input[place]].dims)))
     return found
+
+
+def recurrent_biases(model: Any) -> set[str]:
+    """The tensors that LSTM, GRU and RNN take as biases, `[directions, 2 × gates × hidden]`."""
+    recurrent = [node for node in model.graph.node if node.op_type in ("LSTM", "GRU", "RNN")]
+    return {node.input[3] for node in recurrent if len(node.input) > 3 and node.input[3]}
 
 
 def is_matrix(tensor: Any) -> bool:
@@ -166,6 +172,16 @@ def holding(model: Any, names: set[str]) -> tuple[Operator, ...]:
     )
 
 
+def widened(model: Any) -> set[str]:
+    """The tensors that are constants of fewer bits, widened to float by nodes that a runtime folds when it loads the file."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    found: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type not in _MOVES and node.input and (constants | found).issuperset(node.input):
+            found.update(node.output)
+    return found
+
+
 def computing(model: Any) -> tuple[tuple[Operator, ...], tuple[Operator, ...]]:
     """Operators between DequantizeLinear and QuantizeLinear, which a runtime runs on integers, and those that stay in float."""
     producer = {output: node.op_type for node in model.graph.node for output in node.output}
@@ -174,9 +190,10 @@ def computing(model: Any) -> tuple[tuple[Operator, ...], tuple[Operator, ...]]:
         for name in node.input:
             consumers.setdefault(name, set()).add(node.op_type)
     kinds = _element_types(model)
+    constant = widened(model)
     integer, floating = [], []
     for node in model.graph.node:
-        if node.op_type in _MOVES or node.op_type == "Constant":
+        if node.op_type in _MOVES or node.op_type == "Constant" or constant.issuperset(node.output):
             continue
         fed = bool(node.input) and producer.get(node.input[0]) == "DequantizeLinear"
         if fed and all(consumers.get(name) == {"QuantizeLinear"} for name in node.output if name):
@@ -224,19 +241,21 @@ def _outputs(node: Any, dims: Any) -> int:
             return int(dims[0] if attributes.get("transB", 0) else dims[1])
 
 
-def _channel_axis(node: Any, place: int, rank: int) -> int:
+def _channel_axes(node: Any, place: int, rank: int) -> tuple[int, ...]:
     match node.op_type:
         case "Conv" | "Gather":
-            return 0
+            return (0,)
         case "Gemm":
             transposed = any(
                 attribute.name == ("transA", "transB")[place] and attribute.i for attribute in node.attribute
             )
-            return (1 if transposed else 0) if place == 0 else (0 if transposed else 1)
+            return (int(transposed != (place == 1)),)
         case "MatMul":
-            return rank - 2 if place == 0 else rank - 1
+            return (rank - 2 if place == 0 else rank - 1,)
+        case "ConvTranspose":
+            return (1,)
         case _:
-            return 1  # ConvTranspose [in, out, …]; LSTM, GRU, RNN [directions, gates × hidden, …]
+            return (0, 1)  # LSTM, GRU, RNN: [directions, gates × hidden, …]
 
 
 def _element_types(model: Any) -> dict[str, int]:

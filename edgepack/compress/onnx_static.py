@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgepack.compress import onnx_graph, onnx_small
+from edgepack.compress import onnx_graph, onnx_small, onnx_stored
 from edgepack.compress.calibration import Calibration, Passes
 from edgepack.compress.correction import Walk
 from edgepack.compress.onnx import prepared
@@ -16,6 +16,7 @@ from edgepack.compress.onnx_walk import OnnxWalk
 from edgepack.compress.onnx_watch import watch
 from edgepack.compress.operators import Quantized
 from edgepack.compress.ranges import Method, Range
+from edgepack.compress.static import Plan
 from edgepack.names import Precision
 from edgepack.runtimes import foreign
 from edgepack.samples import Samples
@@ -48,11 +49,17 @@ class OnnxStatic:
     def ranges(self, method: Method) -> Mapping[str, Range]:
         return self.calibration.ranges(method, _LEVELS[self._stored])
 
-    def write(self, ranges: Mapping[str, Range], in_float: frozenset[str]) -> bytes:
+    def write(self, plan: Plan) -> bytes:
+        in_float = (*self._softmaxes, *sorted(plan.in_float))
         with foreign.converting(f"{self._file}: onnxruntime refuses {self._precision}"):
-            model = _quantized(self._model, ranges, self._stored, (*self._softmaxes, *sorted(in_float)))
+            model = _quantized(self._model, self.ranges(plan.method), self._stored, in_float)
+        onnx_stored.store(model, onnx_stored.forms(model, plan.rest), self._file)
         data: bytes = model.SerializeToString(deterministic=True)
         return data
+
+    def rest(self, data: bytes) -> tuple[str, ...]:
+        model = _parse(data)
+        return tuple(operator.name for operator in onnx_graph.holding(model, onnx_graph.widened(model)))
 
     def walk(self, data: bytes, samples: Samples) -> tuple[Walk, Callable[[], bytes]]:
         quantized = _parse(data)

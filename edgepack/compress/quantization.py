@@ -87,6 +87,8 @@ def _write_static(
             advice="use w8d or fp16 for this model",
         )
     out.write_bytes(data)
+    if rest := static.rest(chosen.data):
+        notes += (f"weights of {len(rest)} operators in float are stored as {chosen.plan.rest}",)
     return replace(done, choices=notes, layers=_reports(static, chosen))
 
 
@@ -112,7 +114,7 @@ def _open_static(
 
 def _reports(static: Static, chosen: Candidate) -> tuple[LayerReport, ...]:
     """What the walk saw of each layer, with the range of its output and what that cuts off."""
-    ranges = static.ranges(chosen.method)
+    ranges = static.ranges(chosen.plan.method)
     reports = []
     for layer in chosen.layers:
         name = static.output_of(layer.layer.name)

@@ -5,7 +5,7 @@ Each trial is the quantized file itself in its own runtime, on calibration sampl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from edgepack.compress.trial import Quality, Trial
 from edgepack.recipe import Quantize
 from edgepack.samples import Samples
 
+Rest = Literal["int8", "fp16"]
 Correction = Literal["weights rounded and biases corrected", "biases corrected"]
 
 FIT = 16
@@ -27,8 +28,25 @@ _CLEAR_GAIN_DB = 1.0
 """What rounding and correcting must gain together for correcting alone not to be tried."""
 _RESCUE_DB = 3.0
 """What leaving an output's last operators in float must gain."""
+_WORTH_DB = 0.3
+"""What weights of operators in float must gain by 16 bits for their 8 bits not to do."""
+_PLENTY_DB = 30.0
+"""Answers of so little noise, a thousandth of the signal's power, are not made better by larger files."""
 _POOR_DB = 10.0
 """Below this an output is looked at: perhaps its last operators are what loses it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a file is written.
+
+    method: how ranges are taken; in_float: names of operators that are left in float
+    rest: how the weights of those are stored, and of what the library cannot quantize (they are computed with in float)
+    """
+
+    method: Method
+    in_float: frozenset[str] = frozenset()
+    rest: Rest = "int8"
 
 
 class Static(Protocol):
@@ -40,8 +58,11 @@ class Static(Protocol):
     def ranges(self, method: Method) -> Mapping[str, Range]:
         """The range of every tensor, from the one pass over the calibration samples."""
 
-    def write(self, ranges: Mapping[str, Range], in_float: frozenset[str]) -> bytes:
-        """The quantized file. in_float: names of operators that are left alone"""
+    def write(self, plan: Plan) -> bytes:
+        """The quantized file."""
+
+    def rest(self, data: bytes) -> tuple[str, ...]:
+        """The operators of a quantized file that compute in float with weights that are stored as the plan's `rest` says."""
 
     def walk(self, data: bytes, samples: Samples) -> tuple[Walk, Callable[[], bytes]]:
         """A walk beside the float file, and what gives the bytes of the quantized file after it."""
@@ -63,13 +84,13 @@ class Static(Protocol):
 class Candidate:
     """One quantized file and how it came to be.
 
-    layers: what the walk saw, empty where there was none; correction: what was done to them, in words
+    plan: that it was written by; layers: what the walk saw, empty where there was none; correction: what was done to them,
+    in words
     """
 
     data: bytes
     quality: Quality
-    method: Method
-    in_float: frozenset[str] = frozenset()
+    plan: Plan
     layers: tuple[LayerNoise, ...] = ()
     correction: Correction | None = None
 
@@ -78,6 +99,7 @@ def best(static: Static, trial: Trial, fit: Samples, wanted: Quantize) -> tuple[
     """The best file that the wanted ranges and correction give, and what was found on the way, in words."""
     chosen, notes = _best_ranges(static, trial, _methods(wanted, trial))
     chosen, rescued = _rescue_outputs(static, trial, chosen)
+    chosen = _store_rest(static, trial, chosen)
     notes += rescued
     if wanted.correct == "off" or (wanted.correct == "auto" and not trial.meaningful):
         return chosen, notes
@@ -110,10 +132,9 @@ def corrected(static: Static, trial: Trial, fit: Samples, candidate: Candidate, 
     return replace(candidate, data=data, quality=trial.of(data), layers=layers, correction=how)
 
 
-def attempt(static: Static, trial: Trial, method: Method, in_float: Iterable[str] = ()) -> Candidate:
-    names = frozenset(in_float)
-    data = static.write(static.ranges(method), names)
-    return Candidate(data, trial.of(data), method, names)
+def attempt(static: Static, trial: Trial, plan: Plan) -> Candidate:
+    data = static.write(plan)
+    return Candidate(data, trial.of(data), plan)
 
 
 def _methods(wanted: Quantize, trial: Trial) -> tuple[Method, ...]:
@@ -124,17 +145,17 @@ def _methods(wanted: Quantize, trial: Trial) -> tuple[Method, ...]:
 
 def _best_ranges(static: Static, trial: Trial, methods: tuple[Method, ...]) -> tuple[Candidate, tuple[str, ...]]:
     first, *others = methods
-    chosen = attempt(static, trial, first)
+    chosen = attempt(static, trial, Plan(first))
     notes: tuple[str, ...] = (f"ranges: {first}",)
     for method in others:
         if static.ranges(method) == static.ranges(first):
             continue
-        other = attempt(static, trial, method)
+        other = attempt(static, trial, Plan(method))
         gain = other.quality.sqnr_db - chosen.quality.sqnr_db
         if gain >= _LEAST_GAIN_DB:
-            chosen, notes = other, (f"ranges: {method} ({gain:+.1f} dB over {chosen.method})",)
+            chosen, notes = other, (f"ranges: {method} ({gain:+.1f} dB over {chosen.plan.method})",)
         else:
-            notes = (f"ranges: {chosen.method} ({method}: {gain:+.1f} dB)",)
+            notes = (f"ranges: {chosen.plan.method} ({method}: {gain:+.1f} dB)",)
     return chosen, notes
 
 
@@ -149,9 +170,9 @@ def _rescue_outputs(static: Static, trial: Trial, candidate: Candidate) -> tuple
             continue
         layer, *after = static.last_operators(output) or ("",)
         for names in (after, [layer, *after]):
-            if not names or not names[0] or set(names) <= candidate.in_float:
+            if not names or not names[0] or set(names) <= candidate.plan.in_float:
                 continue
-            other = attempt(static, trial, candidate.method, {*candidate.in_float, *names})
+            other = attempt(static, trial, replace(candidate.plan, in_float=candidate.plan.in_float | {*names}))
             gain = (other.quality.outputs_db[output] or 0.0) - (candidate.quality.outputs_db[output] or 0.0)
             if gain >= _RESCUE_DB:
                 candidate = other
@@ -160,3 +181,11 @@ def _rescue_outputs(static: Static, trial: Trial, candidate: Candidate) -> tuple
                 )
                 break
     return candidate, notes
+
+
+def _store_rest(static: Static, trial: Trial, candidate: Candidate) -> Candidate:
+    """Weights that are computed with in float are stored in 16 bits where 8 bits are seen to spoil the answers."""
+    if candidate.quality.sqnr_db >= _PLENTY_DB or not static.rest(candidate.data):
+        return candidate
+    wider = attempt(static, trial, replace(candidate.plan, rest="fp16"))
+    return wider if wider.quality.sqnr_db - candidate.quality.sqnr_db >= _WORTH_DB else candidate

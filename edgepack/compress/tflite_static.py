@@ -17,6 +17,7 @@ from edgepack.compress.channels import least_bounds, with_bounds
 from edgepack.compress.correction import Walk
 from edgepack.compress.operators import Quantized
 from edgepack.compress.ranges import Method, Range
+from edgepack.compress.static import Plan
 from edgepack.compress.tflite_graph import Graph
 from edgepack.compress.tflite_stages import CHANNEL_AXIS
 from edgepack.compress.tflite_walk import TfliteWalk
@@ -42,17 +43,20 @@ class TfliteStatic:
     def ranges(self, method: Method) -> Mapping[str, Range]:
         return self.calibration.ranges(method, 65536 if self._precision == "w8a16" else 256)
 
-    def write(self, ranges: Mapping[str, Range], in_float: frozenset[str]) -> bytes:
-        data = self._opened.data
+    def write(self, plan: Plan) -> bytes:
+        data, ranges = self._opened.data, self.ranges(plan.method)
         if self._precision != "w8a16":
             data = _with_fitting_biases(data, ranges, self._file)
-        recipe = tflite.recipe(self._precision, (*self._softmaxes, *sorted(in_float)))
+        recipe = tflite.recipe(self._precision, (*self._softmaxes, *sorted(plan.in_float)))
         seen = {
             name: {"min": np.array([each.low], np.float32), "max": np.array([each.high], np.float32)}
             for name, each in ranges.items()
         }
         with foreign.converting(f"{self._file}: ai-edge-quantizer refuses {self._precision}"):
             return tflite.quantized(data, recipe, seen)
+
+    def rest(self, data: bytes) -> tuple[str, ...]:
+        return ()
 
     def walk(self, data: bytes, samples: Samples) -> tuple[Walk, Callable[[], bytes]]:
         quantized = tflite_graph.read(data, self._file)

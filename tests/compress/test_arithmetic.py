@@ -24,7 +24,7 @@ WEIGHTS = arrays.arrays(
 @given(WEIGHTS, st.data())
 def test_a_weight_is_off_by_half_a_step_at_most(weights: np.ndarray, data: st.DataObject) -> None:
     axis = data.draw(st.integers(0, weights.ndim - 1))
-    integers, steps = per_channel(weights, axis, 127)
+    integers, steps = per_channel(weights, (axis,), 127)
     assert (steps > 0).all()
     assert steps.size == weights.shape[axis]
     assert np.abs(integers.astype(int)).max() <= 127
@@ -32,7 +32,7 @@ def test_a_weight_is_off_by_half_a_step_at_most(weights: np.ndarray, data: st.Da
 
 
 def test_a_dead_channel_gets_a_step_of_one() -> None:
-    integers, steps = per_channel(np.array([[0, 0], [1, -2]], np.float32), 0, 127)
+    integers, steps = per_channel(np.array([[0, 0], [1, -2]], np.float32), (0,), 127)
     assert steps[0, 0] == 1
     assert not integers[0].any()
 
