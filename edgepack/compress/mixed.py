@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgepack.compress.correction import LayerNoise
-from edgepack.compress.static import Candidate, Static, attempt, corrected
+from edgepack.compress.operators import short
+from edgepack.compress.static import Candidate, Plan, Static, attempt, corrected
 from edgepack.compress.trial import Trial
 from edgepack.errors import InexpressibleError
 from edgepack.recipe import Quantize
@@ -59,15 +60,17 @@ def search(
             f"{file}: mixed is no better than w8a8: none of the {tried} layers that add most noise helps in float",
             advice="use w8a8, or w8a16 or fp16 where that is not enough",
         )
+    best = _narrowed(static, trial, fit, wanted, best)
     gain = best.quality.sqnr_db - start.quality.sqnr_db
-    return best, (f"{len(kept)} of {tried} layers tried are left in float ({gain:+.1f} dB)",)
+    names = ", ".join(short(name) for name in kept)
+    return best, (f"{len(kept)} of {tried} layers tried are left in float ({gain:+.1f} dB): {names}",)
 
 
 def _fixed(
     static: Static, trial: Trial, fit: Samples, wanted: Quantize, start: Candidate, order: Sequence[LayerNoise]
 ) -> tuple[Candidate, tuple[str, ...]]:
     cuts = order[: wanted.cuts]
-    other = _with(static, trial, fit, wanted, start, cuts)
+    other = _narrowed(static, trial, fit, wanted, _with(static, trial, fit, wanted, start, cuts))
     gain = other.quality.sqnr_db - start.quality.sqnr_db
     return other, (f"{len(cuts)} layers are left in float, as wanted ({gain:+.1f} dB)",)
 
@@ -75,9 +78,25 @@ def _fixed(
 def _with(
     static: Static, trial: Trial, fit: Samples, wanted: Quantize, start: Candidate, layers: Sequence[LayerNoise]
 ) -> Candidate:
-    """The start with more layers in float; their biases are the source's again, those of the others corrected anew."""
+    """The start with more layers in float, their weights in the most bits; the biases of the others are corrected anew."""
     names = {name for layer in layers for name in static.with_activation(layer.layer.name)}
-    bare = attempt(static, trial, replace(start.plan, in_float=start.plan.in_float | names))
+    plan = replace(start.plan, in_float=start.plan.in_float | names, rest=static.rests[-1])
+    return _made(static, trial, fit, wanted, start, plan)
+
+
+def _narrowed(static: Static, trial: Trial, fit: Samples, wanted: Quantize, best: Candidate) -> Candidate:
+    """The same layers in float with their weights in fewer bits, where the answers are as good: a smaller file as fast."""
+    for rest in static.rests[:-1]:
+        other = _made(static, trial, fit, wanted, best, replace(best.plan, rest=rest))
+        as_good = other.quality.sqnr_db > best.quality.sqnr_db - _LEAST_GAIN_DB
+        if as_good and other.quality.holds(wanted.max_drop) >= best.quality.holds(wanted.max_drop):
+            return other
+    return best
+
+
+def _made(static: Static, trial: Trial, fit: Samples, wanted: Quantize, start: Candidate, plan: Plan) -> Candidate:
+    """What another plan gives, corrected as the start was where that helps it."""
+    bare = attempt(static, trial, plan)
     if wanted.correct == "off":
         return bare
     moved = corrected(static, trial, fit, bare, start.correction or "biases corrected")

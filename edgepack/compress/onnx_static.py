@@ -16,7 +16,7 @@ from edgepack.compress.onnx_walk import OnnxWalk
 from edgepack.compress.onnx_watch import watch
 from edgepack.compress.operators import Quantized
 from edgepack.compress.ranges import Method, Range
-from edgepack.compress.static import Plan
+from edgepack.compress.static import Plan, Rest
 from edgepack.names import Precision
 from edgepack.runtimes import foreign
 from edgepack.samples import Samples
@@ -27,6 +27,8 @@ _LEVELS: dict[Stored, int] = {"int8": 256, "uint8": 256, "int16": 65536}
 
 class OnnxStatic:
     """See static.Static. scratch: a folder to write to; names: the file's inputs in the order of a sample's arrays."""
+
+    rests: tuple[Rest, ...] = ("int8", "fp16")
 
     def __init__(
         self,

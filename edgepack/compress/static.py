@@ -45,8 +45,8 @@ class Plan:
     """
 
     method: Method
+    rest: Rest
     in_float: frozenset[str] = frozenset()
-    rest: Rest = "int8"
 
 
 class Static(Protocol):
@@ -54,6 +54,10 @@ class Static(Protocol):
 
     @property
     def calibration(self) -> Calibration: ...
+
+    @property
+    def rests(self) -> tuple[Rest, ...]:
+        """How weights may be stored that are computed with in float, at no cost in time; the fewest bits first."""
 
     def ranges(self, method: Method) -> Mapping[str, Range]:
         """The range of every tensor, from the one pass over the calibration samples."""
@@ -145,12 +149,12 @@ def _methods(wanted: Quantize, trial: Trial) -> tuple[Method, ...]:
 
 def _best_ranges(static: Static, trial: Trial, methods: tuple[Method, ...]) -> tuple[Candidate, tuple[str, ...]]:
     first, *others = methods
-    chosen = attempt(static, trial, Plan(first))
+    chosen = attempt(static, trial, Plan(first, static.rests[0]))
     notes: tuple[str, ...] = (f"ranges: {first}",)
     for method in others:
         if static.ranges(method) == static.ranges(first):
             continue
-        other = attempt(static, trial, Plan(method))
+        other = attempt(static, trial, Plan(method, static.rests[0]))
         gain = other.quality.sqnr_db - chosen.quality.sqnr_db
         if gain >= _LEAST_GAIN_DB:
             chosen, notes = other, (f"ranges: {method} ({gain:+.1f} dB over {chosen.plan.method})",)
@@ -185,7 +189,8 @@ def _rescue_outputs(static: Static, trial: Trial, candidate: Candidate) -> tuple
 
 def _store_rest(static: Static, trial: Trial, candidate: Candidate) -> Candidate:
     """Weights that are computed with in float are stored in 16 bits where 8 bits are seen to spoil the answers."""
-    if candidate.quality.sqnr_db >= _PLENTY_DB or not static.rest(candidate.data):
+    widest = static.rests[-1]
+    if candidate.plan.rest == widest or candidate.quality.sqnr_db >= _PLENTY_DB or not static.rest(candidate.data):
         return candidate
-    wider = attempt(static, trial, replace(candidate.plan, rest="fp16"))
+    wider = attempt(static, trial, replace(candidate.plan, rest=widest))
     return wider if wider.quality.sqnr_db - candidate.quality.sqnr_db >= _WORTH_DB else candidate

@@ -17,6 +17,9 @@ from edgepack.runtimes import foreign
 
 SERVED: tuple[Precision, ...] = ("w8a8", "w8a16", "mixed", "w8d", "w8", "w4", "fp16")
 
+CASTABLE = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "EMBEDDING_LOOKUP"}
+"""Operators whose weights the library can store as float16."""
+
 Ranges = dict[str, dict[str, Any]]
 
 
@@ -27,7 +30,7 @@ def write(source: Path, precision: Precision, out: Path) -> Quantized:
     """
     opened = open_float(source)
     with foreign.converting(f"{source.name}: ai-edge-quantizer refuses {precision}"):
-        written = quantized(opened.data, recipe(precision, ()), None)
+        written = quantized(opened.data, recipe(precision), None)
     result = tflite_graph.read(written, source.name)
     out.write_bytes(opened.as_given(result, written))
     return Quantized("tflite", precision, *tflite_graph.storing(result))
@@ -69,8 +72,11 @@ def open_float(source: Path) -> FloatFile:
     return FloatFile(tflite_graph.pack(graph), graph, False, arguments)
 
 
-def recipe(precision: Precision, in_float: Iterable[str]) -> Any:
-    """ai-edge-quantizer's recipe for a precision, as its RecipeManager. in_float: outputs of operators that are left alone"""
+def recipe(precision: Precision, alone: Iterable[str] = (), in_float: Iterable[str] = ()) -> Any:
+    """ai-edge-quantizer's recipe for a precision, as its RecipeManager.
+
+    alone, in_float: outputs of operators that a static precision leaves alone, and whose weights it stores as float16
+    """
     from ai_edge_quantizer import recipe_manager
     from ai_edge_quantizer.qtyping import TFLOperationName as Op
 
@@ -79,17 +85,28 @@ def recipe(precision: Precision, in_float: Iterable[str]) -> Any:
         case "w8a8" | "w8a16" | "mixed":
             bits = 16 if precision == "w8a16" else 8
             manager.add_static_config(".*", Op.ALL_SUPPORTED, activation_num_bits=bits, weight_num_bits=8)
-            for tensor in in_float:  # an operator is found by its outputs, each with a semicolon
+            for tensor in alone:  # an operator is found by its outputs, each with a semicolon
                 manager.add_quantization_config(f"^{re.escape(tensor)};?$", Op.ALL_SUPPORTED, None, names.NO_QUANTIZE)
+            for tensor in in_float:
+                _add_float16(manager, f"^{re.escape(tensor)};?$")
         case "w8d":
             manager.add_dynamic_config(".*", Op.ALL_SUPPORTED, num_bits=8)
         case "w8" | "w4":
             manager.add_weight_only_config(".*", Op.ALL_SUPPORTED, num_bits=int(precision[1]))
         case "fp16":
-            manager.add_weight_only_config(".*", Op.ALL_SUPPORTED, num_bits=16, algorithm_key=names.FLOAT_CASTING)
+            _add_float16(manager, ".*")
         case _:
             raise AssertionError(f"{precision} is not in SERVED")
     return manager
+
+
+def _add_float16(manager: Any, outputs: str) -> None:
+    """outputs: what the outputs of the operators match"""
+    from ai_edge_quantizer import recipe_manager
+    from ai_edge_quantizer.qtyping import TFLOperationName as Op
+
+    names = recipe_manager.AlgorithmName
+    manager.add_weight_only_config(outputs, Op.ALL_SUPPORTED, num_bits=16, algorithm_key=names.FLOAT_CASTING)
 
 
 def quantized(data: bytes, recipe: Any, ranges: Ranges | None) -> bytes:

@@ -127,6 +127,14 @@ def storing(graph: Graph) -> tuple[tuple[Operator, ...], tuple[Operator, ...]]:
     return tuple(small), tuple(large)
 
 
+def in_float16(graph: Graph) -> tuple[str, ...]:
+    """The names of the operators whose constant weights are stored as float16, behind a DEQUANTIZE."""
+    source = {node.outputs[0]: node.inputs[0] for node in graph.nodes if node.kind == "DEQUANTIZE"}
+    narrow = {wide for wide, given in source.items() if graph.constant[given] and graph.types[given] == "FLOAT16"}
+    weighted = [node for node in graph.nodes if node.kind in _WEIGHTED]
+    return tuple(graph.operator(node).name for node in weighted if narrow.intersection(node.inputs))
+
+
 def final_softmaxes(graph: Graph) -> tuple[str, ...]:
     """The names of the tensors that a SOFTMAX gives to the outside, directly or through a RESHAPE."""
     producer = {node.outputs[0]: node for node in graph.nodes if node.outputs}

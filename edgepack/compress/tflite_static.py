@@ -17,7 +17,7 @@ from edgepack.compress.channels import least_bounds, with_bounds
 from edgepack.compress.correction import Walk
 from edgepack.compress.operators import Quantized
 from edgepack.compress.ranges import Method, Range
-from edgepack.compress.static import Plan
+from edgepack.compress.static import Plan, Rest
 from edgepack.compress.tflite_graph import Graph
 from edgepack.compress.tflite_stages import CHANNEL_AXIS
 from edgepack.compress.tflite_walk import TfliteWalk
@@ -29,6 +29,9 @@ from edgepack.samples import Samples
 
 class TfliteStatic:
     """See static.Static."""
+
+    rests: tuple[Rest, ...] = ("fp16",)
+    """XNNPACK unfolds float16 when it loads a file; 8-bit weights of a float operator it leaves to slower kernels."""
 
     def __init__(self, source: Path, precision: Precision, calibration: Samples, passes: Passes) -> None:
         """Raises InexpressibleError for a file that is quantized already."""
@@ -47,7 +50,10 @@ class TfliteStatic:
         data, ranges = self._opened.data, self.ranges(plan.method)
         if self._precision != "w8a16":
             data = _with_fitting_biases(data, ranges, self._file)
-        recipe = tflite.recipe(self._precision, (*self._softmaxes, *sorted(plan.in_float)))
+        weighted = tflite_graph.storing(self._opened.graph)[1]
+        layers = {operator.name for operator in weighted if operator.kind in tflite.CASTABLE}
+        alone = (*self._softmaxes, *sorted(plan.in_float - layers))
+        recipe = tflite.recipe(self._precision, alone, sorted(plan.in_float & layers))
         seen = {
             name: {"min": np.array([each.low], np.float32), "max": np.array([each.high], np.float32)}
             for name, each in ranges.items()
@@ -56,7 +62,7 @@ class TfliteStatic:
             return tflite.quantized(data, recipe, seen)
 
     def rest(self, data: bytes) -> tuple[str, ...]:
-        return ()
+        return tflite_graph.in_float16(tflite_graph.read(data, self._file))
 
     def walk(self, data: bytes, samples: Samples) -> tuple[Walk, Callable[[], bytes]]:
         quantized = tflite_graph.read(data, self._file)
