@@ -106,9 +106,11 @@ def _sparsities(
     every = resolved.profile.compress.sparsities
     pruned = [sparsity for sparsity in every if sparsity]
     dense = project.prune.pattern == "channels"
-    if not pruned or (trainable and dense):
+    if not pruned or (trainable and dense and project.data.evaluation):
         return every, ()
-    reason = _untrainable("pruning", model, project) if dense else _UNSTRUCTURED.format(project.prune.pattern)
+    reason = _UNSTRUCTURED.format(project.prune.pattern)
+    if dense:
+        reason = _unjudged("pruning") if trainable else _untrainable("pruning", model, project)
     skipped = tuple(Skipped(f"sparsity {sparsity:g}", reason) for sparsity in pruned)
     return tuple(sparsity for sparsity in every if not sparsity) or (0.0,), skipped
 
@@ -122,9 +124,16 @@ def _rehearsed(
     wanted = tuple(precision for precision in precisions if precision in REHEARSED)
     if not trainable:
         return (), (Skipped("qat", _untrainable("quantization-aware training", model, project)),)
+    if not project.data.evaluation:
+        return (), (Skipped("qat", _unjudged("quantization-aware training")),)
     if not wanted:
         return (), (Skipped("qat", f"it prepares for {', '.join(REHEARSED)}; none of them is built here"),)
     return wanted, ()
+
+
+def _unjudged(what: str) -> str:
+    """A module that was trained anew is compared with itself before and after conversion: that says nothing of the training."""
+    return f"nothing would tell what {what} costs: it needs [data] evaluation, or --evaluation"
 
 
 def _untrainable(what: str, model: Model, project: Project) -> str:

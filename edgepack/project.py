@@ -25,7 +25,7 @@ class DataSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Data are an `.npz` (x, y) or a `file.py:callable` that yields batches of (x, y).
 
     calibration: samples to find value ranges with; evaluation: labelled samples that score every variant
-    training: what to recover with after pruning; without it nothing is pruned
+    training: what to recover with after pruning; without it, or without evaluation data, nothing is pruned
     metric: top1 top5 auc mae mse f1 psnr cosine, or `file.py:callable(outputs, y) -> float`, where higher is better
     labels: the classes' names, for applications
     preprocessing: how raw samples become the model's input
@@ -44,7 +44,7 @@ class BuildSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     epochs: of recovery after pruning; learning_rate: of the same; seed: of every random choice
     qat: whether each static precision is also built from a module that was trained for it (variants ending in `-qat`),
-    with training data only; off, because it trains once more a sparsity
+    with training and evaluation data only; off, because it trains once more a sparsity
     log: where training is followed: tensorboard, wandb, mlflow
     """
 

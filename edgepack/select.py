@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from edgepack.names import Precision, VariantId
 from edgepack.profile import Profile
-from edgepack.recipe import Recipe, precision_of
+from edgepack.recipe import Recipe, is_rehearsed, precision_of
 from edgepack.variant import Built, Failed, Judged
 
 MINIMUM_SQNR_DB = 10.0
@@ -157,7 +157,9 @@ def _dominates(rival: Built, variant: Built, scales: Scales) -> bool:
         return False
     ours = (-quality(variant), variant.size_bytes, scales.cost(variant))
     theirs = (-quality(rival), rival.size_bytes, scales.cost(rival))
-    return theirs != ours and all(their <= our for their, our in zip(theirs, ours, strict=True))
+    if theirs == ours:  # training that gained nothing that was measured is not kept
+        return is_rehearsed(variant.recipe) and not is_rehearsed(rival.recipe)
+    return all(their <= our for their, our in zip(theirs, ours, strict=True))
 
 
 def _measures(variant: Built, scales: Scales) -> str:

@@ -108,7 +108,10 @@ class Built(Struct, frozen=True, kw_only=True):
 
 
 class Failed(Struct, frozen=True, kw_only=True):
-    """A variant that could not be made, or whose answers were wrong: never packed, always with a reason."""
+    """A variant that could not be made, or whose answers were wrong: never packed, always with a reason.
+
+    on_board: it was made, and a board that was to measure it could not use it
+    """
 
     id: VariantId
     format: FileFormat
@@ -116,6 +119,7 @@ class Failed(Struct, frozen=True, kw_only=True):
     sparsity: float
     reason: str
     parity: Parity | None = None
+    on_board: bool = False
 
 
 class Judged(Struct, frozen=True):

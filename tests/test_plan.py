@@ -82,8 +82,17 @@ def test_training_for_quantization_that_cannot_be_is_a_plain_statement():
         s.what: s.reason for s in make(data=DataSection(calibration="c.npz"), trainable=False, build=build).skipped
     }
     assert "--training" in reason["qat"]
-    reason = {s.what: s.reason for s in make(data=DataSection(training="t.npz"), build=build).skipped}
+    scored = DataSection(training="t.npz", evaluation="e.npz")
+    reason = {s.what: s.reason for s in make(data=scored, build=build).skipped}
     assert "w8a8, w8a16, w4" in reason["qat"]
+
+
+def test_nothing_is_trained_that_nobody_can_judge():
+    """A pruned module's file is compared with that module, so without a score it looks as good as the source."""
+    data = DataSection(calibration="c.npz", training="t.npz")
+    found = make(data=data, build=BuildSection(qat=True))
+    assert not any("-s50" in id or "-qat" in id for id in ids(found)) and "net.rpi4.w8a8.onnx" in ids(found)
+    assert {s.what: "--evaluation" in s.reason for s in found.skipped} == {"sparsity 0.5": True, "qat": True}
 
 
 def test_single_zeros_are_a_plain_statement():

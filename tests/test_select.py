@@ -11,7 +11,7 @@ from edgepack.digest import Digest
 from edgepack.names import variant_id
 from edgepack.pipeline.weighing import with_measurements
 from edgepack.profile import Budget, Profile
-from edgepack.recipe import Convert, Quantize
+from edgepack.recipe import Convert, Quantize, Rehearse
 from edgepack.select import expected_cost, needless, select, worth_measuring
 from edgepack.variant import Built, Failed, Measurement, Parity, Ratio
 
@@ -71,6 +71,19 @@ def test_a_float_that_is_larger_and_no_better_is_rejected_and_names_its_rival():
     found, _ = verdicts(built(drop=0.0, size=300), built(precision="fp32", drop=0.0, size=1000))
     status, reason = found["net.rpi4.fp32.tflite"]
     assert status == "rejected" and "net.rpi4.w8a8.tflite" in reason
+
+
+def test_training_for_quantization_is_kept_only_where_it_helps():
+    alone = built(drop=0.002, size=300)
+    recipe = (Rehearse(), Convert(format="tflite"), Quantize(precision="w8a8"))
+    rehearsed = msgspec.structs.replace(
+        alone, id=variant_id("net", "rpi4", "w8a8", 0.0, "tflite", qat=True), recipe=recipe
+    )
+    found, default = verdicts(rehearsed, alone)
+    assert default == alone.id and found[rehearsed.id][0] == "rejected" and alone.id in found[rehearsed.id][1]
+    assert verdicts(alone, msgspec.structs.replace(rehearsed, drop=0.003))[1] == alone.id
+    found, default = verdicts(alone, msgspec.structs.replace(rehearsed, drop=0.001))
+    assert default == rehearsed.id and found[alone.id][0] == "rejected"
 
 
 def test_formats_are_not_compared_with_each_other():
@@ -192,6 +205,25 @@ variants = st.lists(
     max_size=12,
     unique_by=lambda variant: variant.id,
 )
+
+
+ratios = st.tuples(st.floats(0.5, 2), st.floats(0, 0.3)).map(
+    lambda drawn: (drawn[0], drawn[0] - drawn[1], drawn[0] + drawn[1])
+)
+
+
+@given(
+    variants, st.lists(st.tuples(ratios, st.sampled_from(("valid", "suspect", "invalid"))), min_size=12, max_size=12)
+)
+def test_nothing_that_was_measured_slower_than_its_float_parent_is_kept(given_variants, measured):
+    weighed = [
+        with_measurements(variant, (on_board(3.0 * ratio[0], ratio, verdict),))
+        for variant, (ratio, verdict) in zip(given_variants, measured, strict=False)
+    ]
+    for judged in select(weighed, profile()).judged:
+        (one,) = judged.built.measured
+        if one.against_parent.low > 1 and one.verdict != "invalid":
+            assert judged.status == "rejected"
 
 
 @given(variants)

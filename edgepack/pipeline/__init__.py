@@ -9,7 +9,7 @@ from pathlib import Path
 from edgepack import compress, select, store
 from edgepack import plan as plans
 from edgepack.bundle import Bundle
-from edgepack.errors import GateError, InputError
+from edgepack.errors import BoardError, EdgepackError, GateError, InputError
 from edgepack.pipeline.estimating import Estimates, estimates
 from edgepack.pipeline.host_time import HostTime, host_times
 from edgepack.pipeline.make import Made, Workshop, candidate
@@ -78,7 +78,7 @@ def build(
     seal: what signs it, where it is to be signed; scales: what has boards measure the variants before one is selected
     Under torchrun every process calls this: the first builds, the others train with it and return nothing.
     Raises InputError where the source or the data is wrong or no variant could be made, GateError where none met the budget,
-    and what `scales` raises.
+    BoardError where none runs on the boards that were to measure, and what `scales` raises.
     """
     with compress.gathered() as crew:
         quietly = progress if crew.leads else Silent()
@@ -167,9 +167,15 @@ def finish(
     return Result(bundle, plan, baseline, inputs.size_bytes, selection.judged, selection.default, times, estimated)
 
 
-def _nothing_left(plan: Plan, judged: tuple[Judged, ...]) -> GateError | InputError:
+def _nothing_left(plan: Plan, judged: tuple[Judged, ...]) -> EdgepackError:
     reasons = "\n".join(f"  {each.built.id}: {each.reason}" for each in judged)
-    if all(isinstance(each.built, Failed) for each in judged):
+    failed = [each.built for each in judged if isinstance(each.built, Failed)]
+    if any(one.on_board for one in failed) and len(failed) == len(judged):
+        return BoardError(
+            f"nothing that was built for {plan.profile.name} runs where it was to be measured:\n{reasons}",
+            advice="mend the board as the reasons say, name another in --target, or leave --target out",
+        )
+    if len(failed) == len(judged):
         return InputError(
             f"no variant for {plan.profile.name} could be made:\n{reasons}", advice="mend the model as the reasons say"
         )

@@ -111,6 +111,7 @@ def _with(made: Made | Failed, weighed: Weighed | None) -> Made | Failed:
             sparsity=variant.sparsity,
             reason=weighed,
             parity=variant.parity,
+            on_board=True,
         )
     return replace(made, variant=with_measurements(variant, weighed))
 

@@ -92,7 +92,7 @@ def tune(
         reasons = "".join(f"\n  {reason}" for reason in dict.fromkeys(study.unusable().values()))
         raise InputError(
             f"the search for {plan.profile.name} ended without a single variant{':' if reasons else ''}{reasons}",
-            advice="a larger --budget, or mend the model as the reasons say",
+            advice="mend the model, or the board, as the reasons say" if reasons else "a larger --budget",
         )
     made = bench.second_look([one.built.recipe for one in finalists(outcomes, weights)], held)
     final = structs.replace(plan, recipes=tuple(each.variant.recipe for each in made if isinstance(each, Made)))

@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgepack import boards, delivery
+from edgepack import boards, delivery, pipeline
 from edgepack.bundle import open_bundle
 from edgepack.cli.progress import Plain
+from edgepack.errors import BoardError
+from edgepack.names import VariantId
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.board, pytest.mark.network]
 
@@ -110,6 +113,21 @@ def test_who_names_a_board_of_another_profile_hears_of_it_before_the_work(projec
         assert not (project / "out2").exists()
     finally:
         boards.down("other", Plain())
+
+
+def test_what_no_board_can_use_is_told_by_the_boards_reasons(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is not to blame where a board has no runtime for it."""
+
+    def refuse(bundle: object, profile: str, parents: Mapping[VariantId, object]) -> dict[VariantId, str]:
+        return dict.fromkeys(parents, "on kitchen: no onnxruntime there")
+
+    monkeypatch.chdir(project)
+    wanted = pipeline.request("net.onnx", ("both.toml",), {"data": {"calibration": "data.npz"}})
+    with pytest.raises(BoardError, match="runs where it was to be measured") as refused:
+        pipeline.build(wanted, project / "out3", Plain(), scales=refuse)
+    said = str(refused.value)
+    assert said.count("on kitchen: no onnxruntime there") == 2 and "leave --target out" in said and "model" not in said
+    assert not (project / "out3").exists()
 
 
 def test_how_to_measure_means_nothing_without_a_board(project: Path) -> None:

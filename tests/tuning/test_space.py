@@ -35,7 +35,8 @@ def plan_for(profile: str, *, trainable: bool = True, qat: bool = False) -> Plan
         signature=Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 2)),)),
         frameworks=(),
     )
-    project = Project(name="net", data=DataSection(calibration="c.npz", training="t.npz"), build=BuildSection(qat=qat))
+    data = DataSection(calibration="c.npz", evaluation="e.npz", training="t.npz")
+    project = Project(name="net", data=data, build=BuildSection(qat=qat))
     return plan(model, resolved, project, (), trainable=trainable)
 
 
