@@ -41,11 +41,21 @@ def push(
     allow_unsigned: bool = False,
     downgrade: bool = False,
     dry_run: bool = False,
+    variants: Sequence[str] = (),
     progress: Progress = _SILENT,
 ) -> tuple[PushResult, ...]:
-    """Install and activate a bundle on each target. What goes wrong on one board is its result; the others go on."""
+    """Install and activate a bundle on each target. What goes wrong on one board is its result; the others go on.
+
+    variants: ids to install beside the one that becomes active, to be measured or chosen by an application
+    """
     return delivery.push(
-        bundle, targets, allow_unsigned=allow_unsigned, downgrade=downgrade, dry_run=dry_run, progress=progress
+        bundle,
+        targets,
+        allow_unsigned=allow_unsigned,
+        downgrade=downgrade,
+        dry_run=dry_run,
+        variants=variants,
+        progress=progress,
     )
 
 

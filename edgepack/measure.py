@@ -24,6 +24,10 @@ AT_ONCE = 8
 _FACTS_SECONDS = 60.0
 
 
+def _nobody(_: object) -> None:
+    pass
+
+
 def bench(
     bundle: Bundle,
     targets: Sequence[Target],
@@ -31,13 +35,14 @@ def bench(
     variant: str,
     progress: Progress,
     listener: Listener | None = None,
+    done: Callable[[Report], None] = _nobody,
 ) -> tuple[Report, ...]:
     """Measure the bundle's release on each target that runs it; one report a target, in order.
 
     variant: one of the bundle's, or empty for the one that the board's applications get. Boards measure at the same time,
-    except those that share this machine. listener: told how far each is, from several threads at once. Raises, after all have
-    ended, the first BoardError of a target that is unreachable, does not have the release (push first), or whose process
-    crashed or hung.
+    except those that share this machine. listener: told how far each is, from several threads at once; done: given each report
+    as soon as there is one, so that a board that fails takes no other's with it. Raises, after all have ended, the first
+    BoardError of a target that is unreachable, does not have the release (push first), or whose process crashed or hung.
     """
     if variant:
         bundle.manifest.variant(variant)
@@ -46,7 +51,7 @@ def bench(
     def one(session: remote.Session, facts: Facts, target: Target) -> Report:
         return bench_release(session, facts, target, ref, variant, protocol, now(), listener)
 
-    return _on_each(targets, one, progress)
+    return _on_each(targets, one, progress, done)
 
 
 def bench_pair(
@@ -56,6 +61,7 @@ def bench_pair(
     margin: float,
     progress: Progress,
     listener: Listener | None = None,
+    done: Callable[[Pair], None] = _nobody,
 ) -> tuple[Pair, ...]:
     """Measure two releases or variants in turns, A B B A, on each target that has both; one pair a target, in order.
 
@@ -68,11 +74,14 @@ def bench_pair(
         first, second = bench_two(session, facts, target, sides, protocol, now(), listener)
         return Pair((first, second), stats.compare_pairs(first, second, margin))
 
-    return _on_each(targets, one, progress)
+    return _on_each(targets, one, progress, done)
 
 
 def _on_each(
-    targets: Sequence[Target], work: Callable[[remote.Session, Facts, Target], T], progress: Progress
+    targets: Sequence[Target],
+    work: Callable[[remote.Session, Facts, Target], T],
+    progress: Progress,
+    done: Callable[[T], None],
 ) -> tuple[T, ...]:
     """The work's result on every target, in order: at the same time on boards that are apart, in turn on those that share this
     machine. Raises, after all have ended, the first error."""
@@ -84,9 +93,11 @@ def _on_each(
         def attempt(target: Target) -> T | EdgepackError:
             try:
                 with visit(target, bastions) as (session, facts):
-                    return work(session, facts, target)
+                    result = work(session, facts, target)
             except EdgepackError as error:
                 return error
+            done(result)
+            return result
 
         jobs = {target.name: pool.submit(attempt, target) for target in alone}
         for target in shared:
@@ -146,9 +157,12 @@ def compare(before: Report, after: Report, margin: float) -> Comparison:
     return stats.compare(before, after, margin)
 
 
-def ensure_comparable(before: Report, after: Report) -> None:
-    """Raises InputError where the two differ in more than what is compared: another board, other conditions, another protocol."""
-    if found := comparable.differences(before, after):
+def ensure_comparable(before: Report, after: Report, *, runtimes: bool = True) -> None:
+    """Raises InputError where the two differ in more than what is compared: another board, other conditions, another protocol.
+
+    runtimes: as of `comparable.differences`
+    """
+    if found := comparable.differences(before, after, runtimes=runtimes):
         raise InputError(
             "the reports cannot be compared: they were measured with " + "; ".join(found),
             expected="one board in one state, asked in the same way",

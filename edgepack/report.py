@@ -323,10 +323,58 @@ class Pair(Struct, frozen=True):
 
 
 def decode(data: bytes, file: str) -> Report:
-    """Parse a report. Raises InputError naming `file`."""
+    """Parse a report. Raises InputError naming `file` and the key that is wrong."""
     import msgspec
 
     try:
-        return msgspec.json.decode(data, type=Report)
+        found = msgspec.json.decode(data, type=Report)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not a report of edgepack bench --json: {error}") from None
+        said = _schema(data) or SCHEMA
+        raise (_broken(file, str(error)) if said == SCHEMA else _foreign(file, said)) from None
+    return check(found, file)
+
+
+def check(report: Report, file: str) -> Report:
+    """The report itself. Raises InputError naming `file` where its shape is right and its contents cannot be."""
+    if report.schema != SCHEMA:
+        raise _foreign(file, report.schema)
+    if not report.processes:
+        raise _broken(file, "it has no processes")
+    for number, process in enumerate(report.processes):
+        if min(process.samples_ns, default=0) < 1:
+            raise _broken(file, f"processes[{number}].samples_ns: not one positive number of nanoseconds or more")
+    if min(report.summary.p50_ns, report.summary.p90_ns, *report.summary.p50_interval_ns) < 1:
+        raise _broken(file, "summary: a latency that is not positive")
+    if not isinstance(report.device.get("cores", 1), int):
+        raise _broken(file, f"device.cores: {report.device['cores']!r} is no number")
+    return report
+
+
+class _Said(Struct):
+    schema: str = ""
+
+
+def _schema(data: bytes) -> str:
+    """What a document says that it is; empty where it says nothing, or is none."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(data, type=_Said).schema
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
+def _foreign(file: str, said: str) -> InputError:
+    return InputError(
+        f"{file}: its schema is {said!r}",
+        expected=SCHEMA,
+        advice="measure again with this edgepack, or read it with the one that wrote it",
+    )
+
+
+def _broken(file: str, why: str) -> InputError:
+    return InputError(
+        f"{file}: not a report of edgepack bench: {why}",
+        expected="what edgepack bench --json prints of one board, or --out and the history keep, unchanged",
+        advice="measure again: edgepack bench BUNDLE TARGET --out FOLDER",
+    )

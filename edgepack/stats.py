@@ -181,11 +181,16 @@ def _weaknesses(before: Report, after: Report) -> list[str]:
         ("kinds of input", before.protocol.inputs, after.protocol.inputs),
     )
     reasons += [f"measured with different {what}: {a} and {b}" for what, a, b in pairs if a != b]
-    for report in (before, after):
-        if len(report.processes) < 2:
-            reasons.append(f"{_title(report)}: one process, so that nothing is known of how much processes differ")
-        reasons += [f"{_title(report)}: {reason}" for reason in report.validity.reasons]
+    old, new = _doubts(before), _doubts(after)
+    reasons += [f"both: {reason}" for reason in old if reason in new]
+    reasons += [f"before: {reason}" for reason in old if reason not in new]
+    reasons += [f"after: {reason}" for reason in new if reason not in old]
     return reasons
+
+
+def _doubts(report: Report) -> list[str]:
+    alone = ["one process, so that nothing is known of how much processes differ"] if len(report.processes) < 2 else []
+    return [*alone, *report.validity.reasons]
 
 
 def _title(report: Report) -> str:

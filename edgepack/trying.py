@@ -8,6 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from msgspec import structs
 
 from edgepack import digest, estimate, evaluate, measure, runtimes, scenarios, sources
 from edgepack.bundle import Bundle
-from edgepack.errors import InputError, UsageError
+from edgepack.errors import BoardError, InputError, UsageError
 from edgepack.manifest import VariantRecord
 from edgepack.ports import Progress
 from edgepack.protocol import AccuracyReply, AccuracyRequest, BlobPart, ScenarioReply, ScenarioRequest
@@ -100,19 +101,22 @@ def _unpacked(bundle: Bundle, record: VariantRecord) -> Iterator[Path]:
         yield file
 
 
-def accuracy(
-    bundle: Bundle,
-    targets: Sequence[Target],
-    reports: Sequence[Report],
-    data: str,
-    part: float,
-    metric: str,
-    progress: Progress,
-) -> tuple[Report, ...]:
-    """The reports (one a target) with how each board answers known samples, next to how this machine does.
+@dataclass(frozen=True)
+class Questions:
+    """Samples whose answers are known. data: as they were named; available: how many there are; chosen: those that are asked"""
+
+    data: str
+    available: int
+    chosen: Samples
+    labels: Array
+    metric: evaluate.Metric
+
+
+def questions(bundle: Bundle, data: str, part: float, metric: str, progress: Progress) -> Questions:
+    """What a board is to be asked, read and checked before anything is measured.
 
     data: an `.npz` of x and y, or `file.py:callable`; part: of its samples, 0 to 1; metric: empty for the bundle's
-    Raises InputError for data that does not fit, UsageError where the host lacks the variant's runtime, BoardError.
+    Raises UsageError for a wrong share, InputError for data that does not fit the bundle or a metric that nobody knows.
     """
     if not 0 < part <= 1:
         raise UsageError(f"--part {part:g} is no share of the samples", expected="above 0, at most 1")
@@ -125,10 +129,22 @@ def accuracy(
             advice="name it with --metric",
         )
     folder = Path()
+    measured = evaluate.metric(named, folder)
     every = sources.load_samples(data, folder, manifest.signature, manifest.preprocessing, True, progress.note)
     chosen = every.take(math.ceil(part * len(every)))
-    measured = evaluate.metric(named, folder)
-    labels = _labels(chosen)
+    assert chosen.labels is not None, "loaded with labels"
+    return Questions(data, len(every), chosen, chosen.labels, measured)
+
+
+def accuracy(
+    bundle: Bundle, targets: Sequence[Target], reports: Sequence[Report], asked: Questions, progress: Progress
+) -> tuple[Report, ...]:
+    """The reports (one a target) with how each board answers known samples, next to how this machine does.
+
+    Raises UsageError where the host lacks the variant's runtime, InputError where its answers do not fit the metric, BoardError
+    where a board did not answer, or not with numbers.
+    """
+    manifest, chosen, measured = bundle.manifest, asked.chosen, asked.metric
     answers: dict[str, tuple[Arrays, str, float]] = {}
 
     def one(session: Session, report: Report) -> Report:
@@ -136,23 +152,24 @@ def accuracy(
         if record.id not in answers:
             with progress.step(f"{len(chosen)} samples through {record.id} here"):
                 outputs, runtime = _here(bundle, record, chosen)
-                answers[record.id] = outputs, runtime, evaluate.score(outputs, labels, measured)
+                answers[record.id] = outputs, runtime, evaluate.score(outputs, asked.labels, measured)
         with progress.step(f"{len(chosen)} samples through {record.id} on {report.run_context.target}"):
             board, version = _there(session, report, chosen, progress)
+        _ensure_numbers(report, board)
         host, runtime, score = answers[record.id]
-        found = evaluate.agreement(host, board, labels, record.tolerance)
+        found = evaluate.agreement(host, board, asked.labels, record.tolerance)
         return structs.replace(
             report,
             accuracy=Accuracy(
                 samples=len(chosen),
-                available=len(every),
-                data=data,
+                available=asked.available,
+                data=asked.data,
                 metric=measured.name,
                 host=score,
-                board=evaluate.score(board, labels, measured),
+                board=evaluate.score(board, asked.labels, measured),
                 agreement=found.share,
                 differing=found.differing,
-                differences=_first(found, every, len(chosen)),
+                differences=_first(found, asked),
                 max_abs=found.max_abs,
                 within=found.within,
                 host_runtime=runtime,
@@ -195,14 +212,23 @@ def _rows(output: Array) -> Array:
     return output[:, 0] if output.ndim > 1 and output.shape[1] == 1 else output
 
 
-def _labels(samples: Samples) -> Array:
-    assert samples.labels is not None, "loaded with labels"
-    return samples.labels
+def _ensure_numbers(report: Report, outputs: Arrays) -> None:
+    """A board whose answers are no numbers is broken, however fast it was."""
+    for index, output in enumerate(outputs):
+        wrong = np.flatnonzero(~np.isfinite(output.reshape(len(output), -1)).all(axis=1))
+        if len(wrong):
+            raise BoardError(
+                f"target {report.run_context.target!r}: {report.variant} answered NaN or infinity in output {index} to "
+                f"{len(wrong)} of {len(output)} samples, the first of them number {wrong[0]}",
+                expected="numbers, as this machine answers",
+                advice=f"edgepack push BUNDLE {report.run_context.target} runs the self-test there; then another variant",
+            )
 
 
-def _first(found: evaluate.Agreement, every: Samples, taken: int) -> tuple[Difference, ...]:
+def _first(found: evaluate.Agreement, asked: Questions) -> tuple[Difference, ...]:
     """The first differing samples, by their place in the whole evaluation set (`Samples.take` spreads a part evenly)."""
-    places = np.linspace(0, len(every) - 1, taken).round().astype(int) if taken < len(every) else np.arange(taken)
+    taken, of = len(asked.chosen), asked.available
+    places = np.linspace(0, of - 1, taken).round().astype(int) if taken < of else np.arange(taken)
     return tuple(structs.replace(one, index=int(places[one.index])) for one in found.differences[:SHOWN])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgepack.cli.bundles import Word, bundle_of
-from edgepack.cli.comparing import Anyway, Baseline, Margin, hold, print_comparison
+from edgepack.cli.comparing import MARGIN, Anyway, Baseline, Margin, hold, print_comparison
 from edgepack.cli.output import Json, print_json
 from edgepack.cli.targets import Inventory, Words
 from edgepack.cli.trying import (
@@ -29,7 +30,7 @@ from edgepack.report import BenchProtocol
 if TYPE_CHECKING:
     from edgepack.bench import Side
     from edgepack.bundle import Bundle
-    from edgepack.report import Pair
+    from edgepack.report import Pair, Report
 
 _SHIPPED = BenchProtocol()
 QUICK: dict[str, Any] = {"processes": 2, "warmup": 1, "samples": 10, "warm_seconds": 0.0, "least_seconds": 0.0}
@@ -54,7 +55,7 @@ def bench(
     samples: Annotated[int, typer.Option(min=1, help="Timed inferences a process, at least.")] = _SHIPPED.samples,
     warmup: Annotated[int, typer.Option(min=0, help="Inferences of a warm-up, at least.")] = _SHIPPED.warmup,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = _SHIPPED.threads,
-    seconds: Annotated[float, typer.Option(help="Longest time that a process may take.")] = _SHIPPED.seconds,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Longest time that a process may take.")] = _SHIPPED.seconds,
     batch: Annotated[int, typer.Option(min=1, help="Samples in one inference, where the model allows it.")] = 1,
     inputs: Annotated[Inputs, typer.Option(help="The bundle's golden samples, or seeded noise.")] = Inputs.golden,
     quick: Annotated[bool, typer.Option("--quick", help="Two short processes: whether it runs, not how fast.")] = False,
@@ -63,7 +64,8 @@ def bench(
         str, typer.Option(help="Set this CPU governor for the run and restore the old one after it; root on the board.")
     ] = "",
     cool_to: Annotated[
-        float, typer.Option(metavar="CELSIUS", help="Wait for the board to be that cool before a process; 0: do not.")
+        float,
+        typer.Option(min=0, metavar="CELSIUS", help="Wait for the board to be that cool before a process; 0: do not."),
     ] = _SHIPPED.cool_to_c,
     sweep_threads: Annotated[bool, typer.Option("--sweep-threads", help="Also with 1, 2, … threads.")] = False,
     sustained: Annotated[
@@ -77,7 +79,7 @@ def bench(
         Path | None, typer.Option(help="A page with pictures of all of it, as edgepack report makes.")
     ] = None,
     baseline: Baseline = "",
-    margin: Margin = 0.05,
+    margin: Margin = MARGIN,
     anyway: Anyway = False,
     scenario: Scenario | None = None,
     target_qps: TargetQps = 0.0,
@@ -95,13 +97,12 @@ def bench(
     """
     from msgspec import structs
 
-    from edgepack import catalog, files, history, measure
+    from edgepack import catalog, history, measure
     from edgepack.cli import measured
     from edgepack.cli.live import watching
     from edgepack.cli.reading import Measured
     from edgepack.cli.reporting import write_page
-    from edgepack.digest import canonical_json
-    from edgepack.errors import UsageError
+    from edgepack.errors import EdgepackError, UsageError
 
     trials = Trials(scenario, target_qps, target_latency_ms, duration, accuracy, part, metric)
     trials.check()
@@ -109,6 +110,12 @@ def bench(
         raise UsageError(
             "--ab stands by itself", expected="it without --variant, --baseline, --scenario and --accuracy"
         )
+    if ab is not None and processes < 2:
+        raise UsageError("--ab needs pairs of processes", expected="--processes 2 or more")
+    if not baseline and (anyway or (margin != MARGIN and ab is None)):
+        raise UsageError("--anyway belongs to --baseline, --margin to --baseline or --ab")
+    if baseline:
+        history.given_baseline(baseline)  # a file that is none is said before anything is measured
     protocol = structs.replace(
         _SHIPPED,
         processes=processes,
@@ -132,35 +139,56 @@ def bench(
     found = catalog.find_targets(targets, inventory)
     opened = bundle_of(bundle)
     pairs: tuple[Pair, ...] = ()
+    reports: list[Report] = []
     with watching(found) as (progress, listener):
-        if ab is not None:
-            sides = (_side(ab[0], opened), _side(ab[1], opened))
-            pairs = measure.bench_pair(sides, found, protocol, margin, progress, listener)
-            reports = tuple(report for pair in pairs for report in pair.reports)
-        else:
-            reports = measure.bench(opened, found, protocol, variant, progress, listener)
-            reports = trials.add(opened, found, reports, protocol, progress)
-    for report in reports:
-        history.keep(report)
-        if out is not None:
-            files.replace(out / f"{report.run_context.target}.{report.variant}.json", canonical_json(report))
+        asked = trials.questions(opened, progress)
+        try:
+            if ab is not None:
+                sides = (_side(ab[0], opened), _side(ab[1], opened))
+                pairs = measure.bench_pair(
+                    sides, found, protocol, margin, progress, listener, lambda pair: reports.extend(pair.reports)
+                )
+                reports = [report for pair in pairs for report in pair.reports]
+            else:
+                reports[:] = measure.bench(opened, found, protocol, variant, progress, listener, reports.append)
+                trials.add(opened, found, reports, protocol, asked, progress)
+        except (EdgepackError, KeyboardInterrupt):
+            for path in _keep(reports, out):
+                progress.warn(f"what was measured before that is kept: {path}")
+            raise
+    _keep(reports, out)
     if html is not None:
-        write_page(html, Measured(reports, pairs[0].comparison if len(pairs) == 1 else None), opened)
+        write_page(html, Measured(tuple(reports), tuple(pair.comparison for pair in pairs)), opened)
     if ab is not None:
         measured.show_pairs(pairs, json)
         return
-    held = [hold(report, baseline, margin, anyway) for report in reports] if baseline else []
+    if not json:
+        measured.print_all(reports)
+        print_trials(reports)
+    held = []
+    for report in reports if baseline else ():
+        held.append(hold(report, baseline, margin, anyway, progress.warn))
+        if not json:
+            print_comparison(held[-1])
     if json and baseline:
         print_json({"reports": reports, "comparisons": held})
     elif json:
         print_json(reports[0] if len(reports) == 1 else {"reports": reports})
-    else:
-        measured.print_all(reports)
-        print_trials(reports)
-        for comparison in held:
-            print_comparison(comparison)
     if any(comparison.regression for comparison in held):
         raise typer.Exit(4)
+
+
+def _keep(reports: Sequence[Report], out: Path | None) -> list[Path]:
+    """In the history, and in `--out` where it was given."""
+    from edgepack import files, history
+    from edgepack.digest import canonical_json
+
+    kept = []
+    for report in reports:
+        kept.append(history.keep(report))
+        if out is not None:
+            files.replace(out / f"{report.run_context.target}.{report.variant}.json", canonical_json(report))
+    return kept
 
 
 def _side(word: str, bundle: Bundle) -> Side:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,8 @@ from edgepack.cli.output import Json, print_json, print_table
 if TYPE_CHECKING:
     from edgepack.report import Comparison, Report
 
-Margin = Annotated[float, typer.Option(help="How much slower still counts as the same: 0.05 is 5 %.")]
+MARGIN = 0.05
+Margin = Annotated[float, typer.Option(min=0, help="How much slower still counts as the same: 0.05 is 5 %.")]
 Anyway = Annotated[bool, typer.Option("--anyway", help="Compare what was measured under other conditions, too.")]
 Baseline = Annotated[
     str, typer.Option(help="Compare with a report, `last` or a version in the history; exit 4 on a regression.")
@@ -22,7 +24,7 @@ Baseline = Annotated[
 def compare(
     before: Annotated[Path, typer.Argument(metavar="REPORT", help="The report to compare with.")],
     after: Annotated[Path, typer.Argument(metavar="REPORT", help="The new report.")],
-    margin: Margin = 0.05,
+    margin: Margin = MARGIN,
     anyway: Anyway = False,
     json: Json = False,
 ) -> None:
@@ -38,11 +40,14 @@ def compare(
         raise typer.Exit(4)
 
 
-def hold(report: Report, baseline: str, margin: float, anyway: bool) -> Comparison:
-    """A new report against what `--baseline` names. Raises InputError where that is not there or not comparable."""
+def hold(report: Report, baseline: str, margin: float, anyway: bool, warn: Callable[[str], None]) -> Comparison:
+    """A new report against what `--baseline` names. Raises InputError where that is not there or not comparable.
+
+    warn: told each file of the history that is no report
+    """
     from edgepack import history
 
-    return _compare(history.baseline(baseline, report), report, margin, anyway)
+    return _compare(history.baseline(baseline, report, warn), report, margin, anyway)
 
 
 def _compare(before: Report, after: Report, margin: float, anyway: bool) -> Comparison:
@@ -68,9 +73,10 @@ def bench_history(
 ) -> None:
     """Every run of a bundle on a board, and where its latency changed its level."""
     from edgepack import history
+    from edgepack.cli.progress import progress
     from edgepack.errors import InputError
 
-    found = history.series(history.recall(name, target))
+    found = history.series(history.recall(name, target, progress().warn))
     if not found:
         raise InputError(
             f"nothing was measured of {name} on {target}",

@@ -21,6 +21,13 @@ def push(
     downgrade: Annotated[
         bool, typer.Option("--downgrade", help="Allow a lower version than the board has run.")
     ] = False,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="A variant to install beside the one that becomes active, to be measured (repeat for several; `all`).",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be sent and changed; change nothing.")
     ] = False,
@@ -32,12 +39,17 @@ def push(
     from edgepack.cli.progress import progress
 
     found = catalog.find_targets(targets, inventory)
+    opened = bundle_of(bundle)
+    beside = [each.id for each in opened.manifest.variants] if variant == ["all"] else list(variant or ())
+    for id in beside:
+        opened.manifest.variant(id)
     results = delivery.push(
-        bundle_of(bundle),
+        opened,
         found,
         allow_unsigned=allow_unsigned,
         downgrade=downgrade,
         dry_run=dry_run,
+        variants=beside,
         progress=progress(),
     )
     if json:

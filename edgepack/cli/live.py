@@ -181,6 +181,8 @@ def print_reports(reports: Sequence[Report]) -> None:
     ]
     columns = ("verdict", "target", "variant", "p50 ms", "95 % interval", "p90 ms", "p99 ms", "peak MB")
     print_table("", columns, rows, [_VERDICTS[report.validity.verdict] for report in reports])
-    for report in reports:
+    names = [report.run_context.target for report in reports]
+    for report, name in zip(reports, names, strict=True):
+        who = name if names.count(name) == 1 else f"{name}, {report.variant} {report.bundle.version}"
         for reason in (*report.validity.reasons, *report.notes):
-            print(f"  {report.run_context.target}: {reason}")
+            print(f"  {who}: {reason}")

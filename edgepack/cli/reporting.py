@@ -51,11 +51,11 @@ def write_page(page: Path, measured: Measured, bundle: Bundle | None) -> None:
     from edgepack.reports import packed, render
 
     runs = measured.reports
-    comparisons = [measured.comparison] if measured.comparison else []
+    comparisons = list(measured.comparisons)
     if not comparisons and len({(run.bundle.name, run.run_context.target) for run in runs}) == 1:
         comparisons = [stats.compare(runs[0], run, MARGIN) for run in runs[1:]]
     build = packed(bundle.manifest, layers_of(bundle)) if bundle is not None else None
-    files.replace(page, render(runs, build, comparisons, interleaved=measured.comparison is not None).encode())
+    files.replace(page, render(runs, build, comparisons, interleaved=bool(measured.comparisons)).encode())
 
 
 def write_build_pages(page: Path, results: Sequence[Result]) -> None:

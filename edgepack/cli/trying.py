@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgepack.report import BenchProtocol, Report
     from edgepack.target import Target
     from edgepack.trials import Load, ScenarioKind
+    from edgepack.trying import Questions
 
 
 class Kind(StrEnum):
@@ -43,6 +44,7 @@ _KINDS: dict[Kind, ScenarioKind] = {
     Kind.SERVER: "Server",
     Kind.OFFLINE: "Offline",
 }
+_SECONDS = 10.0
 STREAMS = 8
 """Samples in a query of MultiStream, as the MLPerf inference rules have it."""
 
@@ -82,25 +84,37 @@ class Trials:
             trying.check(load, self.target_latency_ms)
         elif self.target_qps or self.target_latency_ms:
             raise UsageError("--target-qps and --target-latency-ms belong to --scenario server")
+        elif self.seconds != _SECONDS:
+            raise UsageError("--duration belongs to --scenario")
         if (self.metric or self.part != 1) and not self.data:
             raise UsageError("--part and --metric belong to --accuracy")
+
+    def questions(self, bundle: Bundle, progress: Progress) -> Questions | None:
+        """What `--accuracy` names, read before anything is measured. Raises as `edgepack.trying.questions`."""
+        from edgepack import trying
+
+        return trying.questions(bundle, self.data, self.part, self.metric, progress) if self.data else None
 
     def add(
         self,
         bundle: Bundle,
         targets: Sequence[Target],
-        reports: Sequence[Report],
+        reports: list[Report],
         protocol: BenchProtocol,
+        asked: Questions | None,
         progress: Progress,
-    ) -> tuple[Report, ...]:
-        """The reports with what was asked for beside the headline, and with what the variant computes."""
+    ) -> None:
+        """Put what was asked for beside the headline into the reports, and what the variant computes.
+
+        In place, pass by pass: where one fails, those before it are there.
+        """
         from edgepack import trying
 
+        reports[:] = trying.counted(bundle, reports, progress)
         if load := self.load(protocol):
-            reports = trying.under_load(targets, reports, load, self.target_latency_ms, progress)
-        if self.data:
-            reports = trying.accuracy(bundle, targets, reports, self.data, self.part, self.metric, progress)
-        return trying.counted(bundle, reports, progress)
+            reports[:] = trying.under_load(targets, reports, load, self.target_latency_ms, progress)
+        if asked is not None:
+            reports[:] = trying.accuracy(bundle, targets, reports, asked, progress)
 
 
 def _as(load: Load, protocol: BenchProtocol) -> Load:

@@ -136,7 +136,7 @@ class _Session:
 
     def _sweep(self, subject: Subject) -> List[Dict[str, Any]]:
         found = []
-        counts = range(1, (os.cpu_count() or 1) + 1)
+        counts = range(1, (len(self.protocol.pin) or os.cpu_count() or 1) + 1)
         for threads in counts:
             protocol = self.protocol._replace(
                 threads=threads,
@@ -212,7 +212,7 @@ def find_subject(root: str, asked: BenchRequest, inputs: str) -> Subject:
             "board",
             f"variant {id!r} of {asked.name} is not installed on this board",
             expected=f"one of {', '.join(record.variants)}",
-            advice="push the bundle with that variant first",
+            advice=f"edgepack push BUNDLE TARGET --variant {id} installs it beside the active one",
         )
     folder = store.release_folder(root, asked.name, asked.release)
     variant = release.variant(release.read_manifest(os.path.join(folder, "manifest.json")), id)

@@ -99,6 +99,7 @@ def open_all(order: Dict[str, Any], protocol: Protocol) -> Opened:
     opened = time.perf_counter_ns()
     session = models.open_model(model, runtime, protocol.threads)
     loaded = time.perf_counter_ns()
+    samples.ensure_batch(session, protocol.batch)
     inputs = read_inputs(session, str(order["golden"]), protocol.batch)
     first = time.perf_counter_ns()
     session.run_raw(inputs[0])

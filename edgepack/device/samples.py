@@ -7,6 +7,16 @@ from typing import Any, List
 from . import run as models
 
 
+def ensure_batch(session: models.Session, batch: int) -> None:
+    """Raises ModelError where the model's file says that it takes another number of samples at once."""
+    for tensor in session.inputs:
+        if batch > 1 and tensor.shape and tensor.shape[0] not in (None, batch):
+            raise models.ModelError(
+                f"--batch {batch}: the first axis of input {tensor.name!r} is fixed at {tensor.shape[0]}; "
+                "only a model that leaves it open takes several samples in one inference"
+            )
+
+
 def golden(session: models.Session, file: str, batch: int = 1) -> List[List[Any]]:
     """The golden samples, `batch` of them at a time, as the model stores them. Raises ModelError where it takes no such batch."""
     import numpy as np

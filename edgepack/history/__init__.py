@@ -7,7 +7,7 @@ One file a report, written whole or not at all: two commands at once, or one tha
 
 from __future__ import annotations
 
-from edgepack.history.keeping import baseline, everything, folder, keep, recall
+from edgepack.history.keeping import baseline, everything, folder, given_baseline, keep, recall
 from edgepack.history.series import Point, Series, series
 
-__all__ = ["Point", "Series", "baseline", "everything", "folder", "keep", "recall", "series"]
+__all__ = ["Point", "Series", "baseline", "everything", "folder", "given_baseline", "keep", "recall", "series"]

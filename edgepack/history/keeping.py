@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from edgepack import comparable, digest, files, report
 from edgepack.errors import InputError
 from edgepack.home import home
 from edgepack.report import Report
+
+Warn = Callable[[str], None]
 
 
 def folder(name: str, target: str) -> Path:
@@ -26,31 +29,48 @@ def keep(one: Report) -> Path:
     return path
 
 
-def recall(name: str, target: str) -> tuple[Report, ...]:
-    """All reports of one bundle on one board, oldest first. Raises InputError naming a file that is no report."""
-    found = sorted(folder(name, target).glob("*.json"))
-    return tuple(report.decode(path.read_bytes(), str(path)) for path in found)
+def recall(name: str, target: str, warn: Warn) -> tuple[Report, ...]:
+    """All reports of one bundle on one board, oldest first. warn: told each file that is no report, which is left out."""
+    return tuple(_readable(sorted(folder(name, target).glob("*.json")), warn))
 
 
-def everything() -> tuple[Report, ...]:
-    """All reports of all bundles on all boards, oldest first. Raises InputError naming a file that is no report."""
-    found = sorted((home() / "bench").glob("*/*/*.json"), key=lambda path: path.name)
-    return tuple(report.decode(path.read_bytes(), str(path)) for path in found)
+def everything(warn: Warn) -> tuple[Report, ...]:
+    """All reports of all bundles on all boards, oldest first. warn: as of `recall`"""
+    return tuple(_readable(sorted((home() / "bench").glob("*/*/*.json"), key=lambda path: path.name), warn))
 
 
-def baseline(wanted: str, after: Report) -> Report:
+def _readable(paths: Iterable[Path], warn: Warn) -> Iterator[Report]:
+    """One broken file must not hide the others: each is a run of its own, and says nothing of them."""
+    for path in paths:
+        try:
+            yield report.decode(path.read_bytes(), str(path))
+        except InputError as error:
+            warn(f"left out of the history: {error.what}; delete the file, or move it away from there")
+        except OSError as error:
+            warn(f"left out of the history: {path}: {error.strerror}")
+
+
+def given_baseline(wanted: str) -> Report | None:
+    """The report where `wanted` is the file of one, None where it is a word for the history. Raises InputError naming it."""
+    path = Path(wanted)
+    if path.suffix != ".json" and not path.is_file():
+        return None
+    if not path.is_file():
+        raise InputError(f"baseline {wanted} does not exist", expected="a report's file, `last`, or a version")
+    return report.decode(path.read_bytes(), wanted)
+
+
+def baseline(wanted: str, after: Report, warn: Warn) -> Report:
     """What a new report is held against.
 
     wanted: `last` (the newest earlier one of its variant that is comparable), a version of the bundle (the newest of that), or
-    the file of a report. Raises InputError where there is none, saying what the history holds.
+    the file of a report; warn: as of `recall`. Raises InputError where there is none, saying what the history holds.
     """
-    path = Path(wanted)
-    if path.suffix == ".json" or path.is_file():
-        if not path.is_file():
-            raise InputError(f"baseline {wanted} does not exist", expected="a report, `last`, or a version")
-        return report.decode(path.read_bytes(), wanted)
+    given = given_baseline(wanted)
+    if given is not None:
+        return given
     name, target = after.bundle.name, after.run_context.target
-    earlier = [one for one in recall(name, target) if one != after and one.variant == after.variant]
+    earlier = [one for one in recall(name, target, warn) if one != after and one.variant == after.variant]
     fitting = [one for one in earlier if wanted in ("last", one.bundle.version)]
     same = [one for one in fitting if not comparable.differences(one, after)]
     if same or fitting:

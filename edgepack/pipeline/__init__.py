@@ -159,7 +159,7 @@ def finish(
         bundle = packed(plan, kept, selection.default, out)
         store.add(bundle, "build")
     with progress.step(f"estimate latencies for {plan.profile.name}"):
-        estimated = estimates(plan, [each for each in made if isinstance(each, Made)])
+        estimated = estimates(plan, [each for each in made if isinstance(each, Made)], progress.warn)
     times = host_times([each for each in made if isinstance(each, Made)], inputs.probe)
     for time in times:
         progress.note(str(time))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from edgepack import history
 from edgepack.errors import InputError
@@ -16,9 +16,12 @@ from edgepack.work import Work
 Estimates = Mapping[VariantId, Estimate | NoEstimate]
 
 
-def estimates(plan: Plan, made: Sequence[Made]) -> Estimates:
-    """One for each variant that was not measured. A variant that cannot be counted has none, with the reason."""
-    own = own_reports(history.everything(), plan.profile.name)
+def estimates(plan: Plan, made: Sequence[Made], warn: Callable[[str], None]) -> Estimates:
+    """One for each variant that was not measured. A variant that cannot be counted has none, with the reason.
+
+    warn: told each file of the history that is no report, on which no estimate rests then
+    """
+    own = own_reports(history.everything(warn), plan.profile.name)
     known = fitted()
     found: dict[VariantId, Estimate | NoEstimate] = {}
     for one in made:

@@ -103,6 +103,7 @@ def _compared(reports: Sequence[Report], comparisons: Sequence[Comparison], inte
     if interleaved and len(reports) == 2:
         lines = [*pairs(*reports), *lines]
     first = comparisons[0]
+    befores = ", ".join(dict.fromkeys(each.before for each in comparisons))
     reasons = [reason for each in comparisons for reason in each.reasons]
     listed = (
         [element("ul", *(element("li", reason) for reason in dict.fromkeys(reasons)), kind="note")] if reasons else []
@@ -112,7 +113,7 @@ def _compared(reports: Sequence[Report], comparisons: Sequence[Comparison], inte
         *(element("p", _sentence(each)) for each in comparisons),
         html.figure(
             forest_picture(lines, first.margin),
-            f"Medians over those of {first.before}. Bars: 95 % intervals. Shaded: slower by less than {100 * first.margin:g} %, "
+            f"Medians over those of {befores}. Bars: 95 % intervals. Shaded: slower by less than {100 * first.margin:g} %, "
             "which counts as the same.",
         ),
         *listed,

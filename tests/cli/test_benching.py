@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from edgepack.cli import benching, measured
+from edgepack.cli import benching, measured, run
 from edgepack.errors import UsageError
 from edgepack.report import ColdStart, Comparison, Energy, Minute, Operator, Pair, Report, SweepPoint, Validity
 
@@ -94,3 +95,32 @@ def test_a_pair_is_two_reports_and_a_comparison_and_a_regression_is_exit_4(
     same = msgspec.structs.replace(pair, comparison=msgspec.structs.replace(comparison, regression=False))
     measured.show_pairs([same], json=False)
     assert "1.200 (95 % interval 1.100 … 1.300): slower" in capsys.readouterr().out
+
+
+WRONG = [
+    (["--duration", "4"], "--duration belongs to --scenario"),
+    (["--anyway"], "--anyway belongs to --baseline"),
+    (["--margin", "0.1"], "--margin to --baseline or --ab"),
+    (["--margin", "-1", "--baseline", "last"], "--margin"),
+    (["--ab", "a", "b", "--processes", "1"], "--ab needs pairs of processes"),
+    (["--seconds", "0"], "--seconds"),
+    (["--cool-to", "-5"], "--cool-to"),
+    (["--part", "0.5"], "--part and --metric belong to --accuracy"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), WRONG)
+def test_what_makes_no_sense_together_is_said_before_a_board_is_asked(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", "nothing.edgepack", "nowhere", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_baseline_s_file_is_read_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "old.json"
+    broken.write_text('{"schema": "edgepack.report/1"}')
+    assert run(["bench", "nothing.edgepack", "nowhere", "--baseline", str(broken)]) == 3
+    assert f"{broken}: not a report" in capsys.readouterr().err

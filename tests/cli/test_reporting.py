@@ -74,7 +74,7 @@ def test_two_releases_in_turns_keep_their_comparison(tmp_path: Path) -> None:
     file = tmp_path / "ab.json"
     write(file, {"reports": [a, b], "comparison": comparison})
     found = read_measured(file)
-    assert found.comparison == comparison and len(found.reports) == 2
+    assert found.comparisons == (comparison,) and len(found.reports) == 2
     assert run(["report", str(file), "-o", str(tmp_path / "page.html")]) == 0
     text = (tmp_path / "page.html").read_text()
     assert "pair 3" in text and "slower by less than 20 %" in text
@@ -86,6 +86,51 @@ def test_what_is_no_report_is_named(tmp_path: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(InputError, match=r"no\.json"):
         read_measured(file)
+
+
+def damaged(**changes: object) -> dict[str, object]:
+    document: dict[str, object] = json.loads(canonical_json(a_report()))
+    return {**document, **changes}
+
+
+BROKEN = [
+    (damaged(schema="edgepack.report/2"), "its schema is 'edgepack.report/2'"),
+    (damaged(schema="other.tool/1"), "its schema is 'other.tool/1'"),
+    (damaged(processes=[]), "it has no processes"),
+    (damaged(device={"cores": "four"}), "device.cores: 'four' is no number"),
+    (damaged(variant=3), "`$.variant`"),
+    ({"reports": [damaged(), damaged(processes=[])]}, "reports[1]: not a report"),
+]
+
+
+@pytest.mark.parametrize(("document", "said"), BROKEN)
+def test_a_report_that_cannot_be_is_named_with_its_key(
+    document: object, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = write(tmp_path / "good.json", a_report()), write(tmp_path / "bad.json", document)
+    page = str(tmp_path / "page.html")
+    for command in (["compare", good, bad], ["export", bad, "--to", "csv"], ["report", bad, "-o", page]):
+        assert run(command) == 3
+        error = capsys.readouterr().err
+        assert bad in error and said in error and "try:" in error
+
+
+def test_one_of_several_reports_has_to_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two = write(tmp_path / "two.json", {"reports": [a_report(), a_report(1.0, "garden")]})
+    assert run(["export", two, "--to", "csv"]) == 3
+    error = capsys.readouterr().err
+    assert "holds 2 reports" in error and "garden" in error and "--out FOLDER" in error
+
+
+def test_pairs_of_several_boards_become_one_page(tmp_path: Path) -> None:
+    pairs = [
+        {"reports": [a, b], "comparison": stats.compare(a, b, 0.05)}
+        for a, b in ((a_report(target=name), a_report(0.5, target=name)) for name in ("kitchen", "garden"))
+    ]
+    file = write(tmp_path / "pairs.json", {"pairs": pairs})
+    assert run(["report", file, "-o", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("is faster: 0.500 × the median") == 2
 
 
 def test_nothing_to_report_is_a_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,9 @@ from edgepack import delivery, history, measure, trying
 from edgepack.bundle import Bundle
 from edgepack.cli import run
 from edgepack.cli.progress import Plain
-from edgepack.errors import InputError, UsageError
+from edgepack.device import run as models
+from edgepack.device import samples
+from edgepack.errors import BoardError, InputError, UsageError
 from edgepack.protocol import AccuracyReply, AccuracyRequest
 from edgepack.report import BenchProtocol, Report
 from edgepack.target import Target
@@ -78,7 +80,9 @@ def test_a_scenario_that_makes_no_sense_is_refused_before_anything_runs() -> Non
 def test_the_board_s_answers_are_held_against_this_machine_s(
     pushed: Bundle, reports: tuple[Report, ...], loopback: Target, data: Path, test_home: Path
 ) -> None:
-    (report,) = trying.accuracy(pushed, [loopback], reports, str(data), 0.25, "top1", Plain())
+    (report,) = trying.accuracy(
+        pushed, [loopback], reports, trying.questions(pushed, str(data), 0.25, "top1", Plain()), Plain()
+    )
     found = report.accuracy
     assert found is not None
     assert (found.samples, found.available, found.metric) == (25, 100, "top1")
@@ -97,7 +101,9 @@ def test_a_board_that_answers_differently_is_seen(make_bundle: MakeBundle, board
     reports = measure.bench(bundle, [board], QUICK, "", Plain())
     x = np.ones((10, 4), np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=x[:, :3] * 5)
-    (report,) = trying.accuracy(other, [board], reports, str(tmp_path / "data.npz"), 1.0, "mae", Plain())
+    (report,) = trying.accuracy(
+        other, [board], reports, trying.questions(other, str(tmp_path / "data.npz"), 1.0, "mae", Plain()), Plain()
+    )
     found = report.accuracy
     assert found is not None
     assert (found.board, found.host, found.agreement, found.within) == (0.0, 3.5, None, False)
@@ -135,33 +141,31 @@ def test_the_command_shows_what_it_did_beside_the_headline(
     assert "(99%)" in shown
     assert "top1 1.0000 on the board" in shown
     assert "10 of 100 samples, the same answer on 100.00% of them" in shown
-    report = history.recall("tried", loopback.name)[-1]
+    report = history.recall("tried", loopback.name, pytest.fail)[-1]
     assert report.scenario is not None and report.scenario.load.samples_per_query == 8
     assert report.work is not None and report.work.matrix == 12
 
 
-def test_a_metric_that_is_gone_and_data_that_does_not_fit_are_named(
-    pushed: Bundle, reports: tuple[Report, ...], loopback: Target, tmp_path: Path
-) -> None:
+def test_a_metric_that_is_gone_and_data_that_does_not_fit_are_named(pushed: Bundle, tmp_path: Path) -> None:
     np.savez(tmp_path / "wide.npz", x=np.ones((4, 5), np.float32), y=np.zeros(4))
     with pytest.raises(InputError, match=r"wide\.npz"):
-        trying.accuracy(pushed, [loopback], reports, str(tmp_path / "wide.npz"), 1.0, "top1", Plain())
+        trying.questions(pushed, str(tmp_path / "wide.npz"), 1.0, "top1", Plain())
     with pytest.raises(UsageError, match="--part"):
-        trying.accuracy(pushed, [loopback], reports, str(tmp_path / "wide.npz"), 0.0, "top1", Plain())
+        trying.questions(pushed, str(tmp_path / "wide.npz"), 0.0, "top1", Plain())
 
 
 def test_bench_keeps_every_report_and_holds_it_against_the_last(
     pushed: Bundle, loopback: Target, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench = ["bench", str(pushed.path), loopback.name, "--quick", "--json"]
-    before = len(history.recall("tried", loopback.name))
+    before = len(history.recall("tried", loopback.name, pytest.fail))
     assert run([*bench, "--baseline", "0.0.1"]) == 3
     assert "no baseline '0.0.1'" in capsys.readouterr().err
-    assert len(history.recall("tried", loopback.name)) == before + 1
+    assert len(history.recall("tried", loopback.name, pytest.fail)) == before + 1
     assert run([*bench, "--baseline", "last", "--margin", "1000"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["comparisons"][0]["margin"] == 1000
-    fast = history.recall("tried", loopback.name)[-1]
+    fast = history.recall("tried", loopback.name, pytest.fail)[-1]
     sped_up = [
         msgspec.structs.replace(one, samples_ns=tuple(max(1, ns // 50) for ns in one.samples_ns))
         for one in fast.processes
@@ -190,3 +194,60 @@ def test_two_take_turns_from_the_command_line(
     assert run([*bench, str(pushed.path), "--baseline", "last"]) == 2
     assert run([*bench, pushed.manifest.default]) == 3
     assert "both sides are" in capsys.readouterr().err
+
+
+def test_what_one_board_measured_is_kept_where_another_fails(
+    pushed: Bundle, loopback: Target, board: Target, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second board has no release of it."""
+    before = len(history.recall("tried", loopback.name, pytest.fail))
+    out = tmp_path / "out"
+    assert run(["bench", str(pushed.path), loopback.name, board.name, "--quick", "--out", str(out)]) == 5
+    (new,) = history.recall("tried", loopback.name, pytest.fail)[before:]
+    assert [path.name for path in out.iterdir()] == [f"{loopback.name}.{new.variant}.json"]
+    said = capfd.readouterr().err
+    assert "what was measured before that is kept" in said and f"target {board.name!r}" in said
+
+
+def test_wrong_samples_are_said_before_a_board_is_asked(
+    pushed: Bundle, loopback: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(history.recall("tried", loopback.name, pytest.fail))
+    bench = ["bench", str(pushed.path), loopback.name, "--metric", "top1", "--accuracy", str(tmp_path / "none.npz")]
+    assert run(bench) == 3
+    assert len(history.recall("tried", loopback.name, pytest.fail)) == before
+    assert "none.npz" in capsys.readouterr().err
+
+
+def test_answers_that_are_no_numbers_name_the_board(reports: tuple[Report, ...]) -> None:
+    with pytest.raises(
+        BoardError, match=r"answered NaN or infinity in output 0 to 1 of 2 samples, the first of them number 1"
+    ):
+        trying._ensure_numbers(reports[0], (np.array([[1.0, 2.0], [np.nan, 0.0]]),))
+
+
+def test_a_model_of_a_fixed_batch_says_so(tmp_path: Path) -> None:
+    class Tensor:
+        name, shape = "image", (1, 8)
+
+    class Opened:
+        inputs = [Tensor]  # noqa: RUF012
+
+    samples.ensure_batch(Opened, 1)
+    with pytest.raises(models.ModelError, match=r"--batch 4: the first axis of input 'image' is fixed at 1"):
+        samples.ensure_batch(Opened, 4)
+
+
+def test_variants_beside_the_active_one_are_pushed_and_measured(
+    pushed: Bundle, loopback: Target, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (record.id for record in pushed.manifest.variants)
+    bench = ["bench", str(pushed.path), loopback.name, "--quick", "--variant", second, "--json"]
+    assert run(["push", str(pushed.path), loopback.name, "--allow-unsigned", "--variant", "other"]) == 3
+    assert run(["push", str(pushed.path), loopback.name, "--allow-unsigned", "--variant", "all"]) == 0
+    capsys.readouterr()
+    assert run(bench) == 0
+    assert json.loads(capsys.readouterr().out)["variant"] == second
+    turns = ["bench", str(pushed.path), loopback.name, "--quick", "--margin", "1000", "--json", "--ab", first, second]
+    assert run(turns) == 0
+    assert [one["variant"] for one in json.loads(capsys.readouterr().out)["reports"]] == [first, second]

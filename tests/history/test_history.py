@@ -42,15 +42,27 @@ def test_what_is_kept_is_found_in_order_and_once(one_run: MakeReport) -> None:
     reports = [one_run(day) for day in (3, 1, 2)]
     for report in (*reports, reports[0]):
         history.keep(report)
-    assert history.recall("digits", "kitchen") == tuple(sorted(reports, key=lambda one: one.run_context.started))
-    assert history.recall("digits", "garage") == ()
+    assert history.recall("digits", "kitchen", pytest.fail) == tuple(
+        sorted(reports, key=lambda one: one.run_context.started)
+    )
+    assert history.recall("digits", "garage", pytest.fail) == ()
 
 
-def test_a_file_that_is_no_report_is_named(one_run: MakeReport) -> None:
+def test_a_file_that_is_no_report_is_named_and_hides_no_other(
+    one_run: MakeReport, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kept, other = one_run(2), one_run(3)
     path = history.keep(one_run(1))
+    for report in (kept, other):
+        history.keep(report)
     path.write_text("{}")
-    with pytest.raises(InputError, match=path.name):
-        history.recall("digits", "kitchen")
+    heard: list[str] = []
+    assert history.recall("digits", "kitchen", heard.append) == (kept, other)
+    assert history.everything(heard.append) == (kept, other)
+    assert history.baseline("last", other, heard.append) == kept
+    assert len(heard) == 3 and all(str(path) in one and "delete the file" in one for one in heard)
+    assert run(["bench-history", "digits", "kitchen"]) == 0
+    assert str(path) in capfd.readouterr().err
 
 
 CHANGES: list[tuple[str, dict[str, Any]]] = [
@@ -102,21 +114,21 @@ def test_steps_are_shown_where_they_are_among_comparable_runs(
 def test_a_baseline_is_the_last_comparable_run_a_version_or_a_file(tmp_path: Path, one_run: MakeReport) -> None:
     old, slow, new = one_run(1), _governed(one_run(2), "powersave"), one_run(3, version="2.0.0")
     with pytest.raises(InputError, match="no baseline"):
-        history.baseline("last", new)
+        history.baseline("last", new, pytest.fail)
     for report in (old, slow, new):
         history.keep(report)
-    assert history.baseline("last", new) == old
-    assert history.baseline("1.0.0", new) == old
+    assert history.baseline("last", new, pytest.fail) == old
+    assert history.baseline("1.0.0", new, pytest.fail) == old
     file = tmp_path / "other.json"
     file.write_bytes(msgspec.json.encode(slow))
-    assert history.baseline(str(file), new) == slow
+    assert history.baseline(str(file), new, pytest.fail) == slow
     with pytest.raises(InputError, match=r"no baseline '3.0.0'") as error:
-        history.baseline("3.0.0", new)
+        history.baseline("3.0.0", new, pytest.fail)
     assert "1.0.0" in error.value.expected
     with pytest.raises(InputError, match="does not exist"):
-        history.baseline(str(tmp_path / "none.json"), new)
+        history.baseline(str(tmp_path / "none.json"), new, pytest.fail)
     with pytest.raises(InputError, match="no baseline"):
-        history.baseline("last", msgspec.structs.replace(new, variant="digits.rpi4.fp32.tflite"))
+        history.baseline("last", msgspec.structs.replace(new, variant="digits.rpi4.fp32.tflite"), pytest.fail)
     assert new.variant == VARIANT
 
 
