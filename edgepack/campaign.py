@@ -183,17 +183,22 @@ class _Course:
             return Trial(canary.name, unmeasured=error.what), replace(row, reason=error.what, exit_code=error.exit_code)
 
     def _compare(self, canary: Target, old: BundleRef, before: Report, after: Report, row: Row) -> tuple[Trial, Row]:
-        trial = Trial(canary.name, comparison=measure.compare(before, after, self.settings.margin))
+        trial = self._held(canary, before, after)
         if waves.unclear(trial):
             self.progress.note(
                 f"{canary.name}: slower or unclear, so both releases are measured again, the new one first"
             )
             after = stats.pool(after, self._measure(canary, self._new))
             before = stats.pool(before, self._measure(canary, old))
-            trial = Trial(canary.name, comparison=measure.compare(before, after, self.settings.margin))
+            trial = self._held(canary, before, after)
         assert trial.comparison is not None
         medians = replace(row, before_ns=before.summary.p50_ns, after_ns=after.summary.p50_ns)
         return trial, replace(medians, change=waves.describe(trial.comparison) + _label(after))
+
+    def _held(self, canary: Target, before: Report, after: Report) -> Trial:
+        """Raises InputError where the board was in another state before than after: then a ratio says nothing of the release."""
+        measure.ensure_comparable(before, after, runtimes=False)
+        return Trial(canary.name, comparison=measure.compare(before, after, self.settings.margin))
 
     @property
     def _new(self) -> BundleRef:

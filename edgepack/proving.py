@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from edgepack import catalog, delivery, measure, remote, stats
+from edgepack import catalog, comparable, delivery, measure, remote, stats
 from edgepack.bundle import Bundle
 from edgepack.errors import UsageError
 from edgepack.home import home
@@ -22,6 +22,7 @@ from edgepack.variant import Measurement, Ratio
 MARGIN = 0.05
 """A variant whose interval against its float parent neither leaves 1 nor rules out this much is measured once more."""
 _MB = 1024 / 1e6
+_UNLIKE = "not held against its float parent"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def line(id: VariantId, found: Measurement | str) -> str:
     ratio = found.against_parent
     against = f", {ratio.value:.2f} × its float parent ({ratio.low:.2f} … {ratio.high:.2f})" if ratio else ""
     mark = f" ({found.stand_in} board)" if found.stand_in else ""
-    return f"{id} on {found.target}{mark}: {found.p50_ms:.3f} ms{against}"
+    unlike = "".join(f", {reason}" for reason in found.reasons if reason.startswith(_UNLIKE))
+    return f"{id} on {found.target}{mark}: {found.p50_ms:.3f} ms{against}{unlike}"
 
 
 def _is_for(target: Target, profile: str) -> bool:
@@ -136,7 +138,8 @@ def _undecided(reports: Mapping[VariantId, Report], parents: Mapping[VariantId, 
     for id, parent in parents.items():
         if parent is not None and parent in reports and id in reports:
             found = stats.compare(reports[parent], reports[id], MARGIN)
-            if found.verdict == "same" and not found.excluded:
+            unlike = comparable.differences(reports[parent], reports[id], runtimes=False)
+            if unlike or (found.verdict == "same" and not found.excluded):
                 again |= {id, parent}
     return [id for id in reversed(list(reports)) if id in again]
 
@@ -144,15 +147,16 @@ def _undecided(reports: Mapping[VariantId, Report], parents: Mapping[VariantId, 
 def _measurement(target: Target, report: Report, parent: Report | None) -> Measurement:
     summary = report.summary
     kind = str(report.device.get("board") or "") or target.board
+    unlike = comparable.differences(parent, report, runtimes=False) if parent else ()
     return Measurement(
         target=target.name,
         stand_in=kind or None,  # type: ignore[arg-type]  # one of the kinds, as the board or the inventory says
         p50_ms=summary.p50_ns / 1e6,
         p90_ms=summary.p90_ns / 1e6,
         memory_mb=max(process.vmhwm_kb for process in report.processes) * _MB,
-        against_parent=_ratio(stats.compare(parent, report, MARGIN)) if parent else None,
+        against_parent=_ratio(stats.compare(parent, report, MARGIN)) if parent and not unlike else None,
         verdict=report.validity.verdict,
-        reasons=report.validity.reasons,
+        reasons=(*report.validity.reasons, *(f"{_UNLIKE}: {one}" for one in unlike)),
     )
 
 

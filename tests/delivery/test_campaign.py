@@ -14,8 +14,8 @@ from edgepack import boards, campaign, delivery
 from edgepack.bundle import Bundle
 from edgepack.campaign import FleetResult, Settings, fleet_update
 from edgepack.cli.progress import Plain
-from edgepack.errors import UsageError
-from edgepack.report import BenchProtocol
+from edgepack.errors import InputError, UsageError
+from edgepack.report import BenchProtocol, Report, RuntimeRef
 from edgepack.target import Target
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.board]
@@ -150,3 +150,16 @@ def test_the_gravest_code_counts() -> None:
     assert FleetResult((row,)).exit_code == 0
     assert FleetResult((row,), stopped="slower").exit_code == 4
     assert FleetResult((row, campaign.Row("b", 1, "failed", exit_code=5)), stopped="too many").exit_code == 5
+
+
+def test_a_canary_in_another_state_than_before_is_not_compared(
+    make_report: Callable[..., Report], loopback: Target
+) -> None:
+    """Somebody set another governor in between: a ratio would say nothing of the release."""
+    course = campaign._Course(None, Settings(), Plain())  # type: ignore[arg-type]  # no bundle is looked at
+    before, after = make_report(), make_report(seed=1, runtime=RuntimeRef("onnxruntime", "1.20", 1, None))
+    assert course._held(loopback, before, after).comparison is not None  # the release brings its own runtime
+    state = msgspec.structs.replace(after.run_context.before, governor="powersave")
+    slowed = msgspec.structs.replace(after, run_context=msgspec.structs.replace(after.run_context, before=state))
+    with pytest.raises(InputError, match="other CPU governors before the run: performance and powersave"):
+        course._held(loopback, before, slowed)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgepack import catalog, delivery, remote
+from edgepack import catalog, delivery, proving, remote
 from edgepack.bundle import Bundle
 from edgepack.cli.progress import Plain
 from edgepack.delivery import tried
@@ -17,7 +17,7 @@ from edgepack.names import VariantId
 from edgepack.pipeline.weighing import passing_name
 from edgepack.protocol import Facts, FactsRequest
 from edgepack.proving import Boards
-from edgepack.report import BenchProtocol
+from edgepack.report import BenchProtocol, Report
 from edgepack.target import Target
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.board]
@@ -123,3 +123,17 @@ def test_the_passing_name_is_one_that_boards_take_and_nobody_elses(
     assert len(own) <= 64 and own != name and ".." not in own
     monkeypatch.setenv("EDGEPACK_HOME", str(tmp_path))
     assert passing_name(name) != own
+
+
+def test_a_parent_that_was_measured_in_another_state_decides_nothing(
+    make_report: Callable[..., Report], loopback: Target
+) -> None:
+    parent = make_report()
+    slower = make_report(9.0, seed=1)
+    state = msgspec.structs.replace(slower.run_context.before, governor="powersave")
+    slowed = msgspec.structs.replace(slower, run_context=msgspec.structs.replace(slower.run_context, before=state))
+    assert proving._measurement(loopback, slower, parent).against_parent is not None
+    found = proving._measurement(loopback, slowed, parent)
+    assert found.against_parent is None
+    assert any("not held against its float parent: other CPU governors" in reason for reason in found.reasons)
+    assert "not held against its float parent" in proving.line(VariantId("x"), found)
