@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from edgepack.model import Preprocessing, TensorSpec
-from edgepack.recipe import Choice, Method, Rate, Several
+from edgepack.recipe import Choice, Count, Method, Rate, Several
 
 Log = Literal["tensorboard", "wandb", "mlflow"]
 Pattern = Literal["channels", "unstructured", "2:4"]
@@ -51,7 +51,7 @@ class BuildSection(Struct, frozen=True, forbid_unknown_fields=True):
     profiles: tuple[str, ...] = ()
     epochs: Several = 20
     learning_rate: Rate = 2e-3
-    seed: int = 0
+    seed: Count = 0
     qat: bool = False
     log: tuple[Log, ...] = ()
 

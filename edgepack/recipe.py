@@ -83,7 +83,7 @@ class Recover(Method, frozen=True, kw_only=False, forbid_unknown_fields=False, t
 
     epochs: Several = 20
     learning_rate: Rate = 2e-3
-    seed: int = 0
+    seed: Count = 0
 
 
 class Rehearse(Method, frozen=True, kw_only=False, forbid_unknown_fields=False, tag="rehearse"):
@@ -95,7 +95,7 @@ class Rehearse(Method, frozen=True, kw_only=False, forbid_unknown_fields=False, 
     precision: Precision = "w8a8"
     epochs: Several = 5
     learning_rate: Rate = 2e-4
-    seed: int = 0
+    seed: Count = 0
 
 
 class Convert(Struct, frozen=True, tag="convert", omit_defaults=True):

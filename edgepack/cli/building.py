@@ -44,7 +44,7 @@ Inputs = Annotated[
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of recovery after pruning.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choice.")]
 Measuring = Annotated[
     list[str] | None,
     typer.Option(

@@ -255,16 +255,24 @@ def _refuse_recurrent(module: Any) -> None:
             )
 
 
+def _nothing(module: Any, step: Prune, kept: tuple[str, ...]) -> InexpressibleError:
+    """Why no channel went."""
+    import torch
+
+    norms = (torch.nn.modules.batchnorm._BatchNorm,)
+    advice = "build this model without sparsities"
+    if step.importance == "norm-scale" and not any(isinstance(layer, norms) for layer in module.modules()):
+        why, advice = "it has no batch norm whose scales would tell", 'set [prune] importance = "magnitude" or "taylor"'
+    elif kept:
+        why = f"the layers {', '.join(kept)} cannot be narrowed"
+    else:
+        why = f"no layer has channels to spare in multiples of {step.multiple}"
+    return InexpressibleError(f"nothing to prune at {step.sparsity:.0%}: {why}", advice=advice)
+
+
 def _check(attempt: _Attempt, module: Any, step: Prune, kept: tuple[str, ...]) -> None:
     if not attempt.narrowed:
-        why = (
-            f"the layers {', '.join(kept)} cannot be narrowed"
-            if kept
-            else f"no layer has channels to spare in multiples of {step.multiple}"
-        )
-        raise InexpressibleError(
-            f"nothing to prune at {step.sparsity:.0%}: {why}", advice="build this model without sparsities"
-        )
+        raise _nothing(module, step, kept)
     if not attempt.matches:
         raise InexpressibleError(
             f"pruning: {attempt.reason}",

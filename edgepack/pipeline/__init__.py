@@ -177,7 +177,8 @@ def _nothing_left(plan: Plan, judged: tuple[Judged, ...]) -> EdgepackError:
         )
     if len(failed) == len(judged):
         return InputError(
-            f"no variant for {plan.profile.name} could be made:\n{reasons}", advice="mend the model as the reasons say"
+            f"no variant for {plan.profile.name} could be made:\n{reasons}",
+            advice="mend the model, its data or the settings as the reasons say",
         )
     return GateError(
         f"no variant for {plan.profile.name} meets its budget:\n{reasons}",

@@ -26,7 +26,7 @@ from edgepack.select import Scales
 from edgepack.tuning.front import Outcome, finalists, front
 from edgepack.tuning.space import Space, describe, space_of
 from edgepack.tuning.split import halves
-from edgepack.tuning.study import Limits, Study, default_storage, open_study, search, shown
+from edgepack.tuning.study import Limits, Study, check_storage, default_storage, open_study, search, shown
 from edgepack.variant import Built, Failed
 
 __all__ = ["Limits", "Outcome", "Tuned", "describe", "tune"]
@@ -70,16 +70,18 @@ def tune(
 
     storage: a database that several processes or machines share, empty for a file of this user's own. The same model, data,
     profile and code find their study again, so that the same command goes on. scales: what has boards measure every trial
-    Raises InputError where the source or the data is wrong or nothing could be made, GateError where no finalist meets the
+    Raises UsageError for a storage that is none, InputError where the source or the data is wrong or nothing could be made, GateError where no finalist meets the
     budget on the held-out samples, BoardError where the database or a board is lost.
     """
+    if storage:
+        check_storage(storage)
+    if not pipeline.leads():
+        raise UsageError("a search is not run under torchrun", expected="the same command several times, one a worker")
     inputs = prepare(wanted, progress)
     plan = _only_plan(pipeline.plans_of(wanted, inputs))
     for skipped in plan.skipped:
         progress.warn(f"{plan.profile.name}: no {skipped.what}: {skipped.reason}")
     seen, held = _split(inputs, wanted.project.build.seed)
-    if not pipeline.leads():
-        raise UsageError("a search is not run under torchrun", expected="the same command several times, one a worker")
     space, weights = space_of(plan), Scales(plan.profile.profile, measured=scales is not None)
     name = _study_name(plan, seen, space, weights)
     url = storage or default_storage(name)
@@ -92,7 +94,9 @@ def tune(
         reasons = "".join(f"\n  {reason}" for reason in dict.fromkeys(study.unusable().values()))
         raise InputError(
             f"the search for {plan.profile.name} ended without a single variant{':' if reasons else ''}{reasons}",
-            advice="mend the model, or the board, as the reasons say" if reasons else "a larger --budget",
+            advice="mend the model, its data, the settings or the board as the reasons say"
+            if reasons
+            else "a larger --budget",
         )
     made = bench.second_look([one.built.recipe for one in finalists(outcomes, weights)], held)
     final = structs.replace(plan, recipes=tuple(each.variant.recipe for each in made if isinstance(each, Made)))

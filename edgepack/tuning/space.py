@@ -169,7 +169,8 @@ def _pruning(points: Sequence[Point]) -> Iterator[Axis]:
     if not pruned:
         return
     most, own = max(point.sparsity for point in pruned), pruned[0]
-    steps = {round(most * step / SPARSITY_STEPS, 4) for step in range(SPARSITY_STEPS)}
+    whole = len(pruned) < len(points)  # else the profile wants nothing that is not pruned
+    steps = {round(most * step / SPARSITY_STEPS, 4) for step in range(0 if whole else 1, SPARSITY_STEPS)}
     yield Axis("sparsity", tuple(sorted(steps | {point.sparsity for point in points})), ordered=True)
     yield Axis("importance", tuple(dict.fromkeys((own.importance, "magnitude", "taylor"))))
     yield Axis("scope", tuple(dict.fromkeys((own.scope, "layer", "global"))))

@@ -95,9 +95,9 @@ def default_storage(name: str) -> str:
 
 def check_storage(url: str) -> str:
     """What SQLAlchemy is to open. Raises UsageError for another kind of database, or one whose URL holds a password."""
-    if re.match(r"postgres(ql)?://[^/@]*:[^/@]*@", url):
+    if _holds_password(url):
         raise UsageError(
-            "--storage holds a password, which everybody sees in the list of processes",
+            f"--storage {shown(url)} holds a password, which everybody sees in the list of processes",
             expected="postgresql://USER@HOST/DATABASE",
             advice="put it into ~/.pgpass or PGPASSWORD: PostgreSQL's own client library reads both",
         )
@@ -105,7 +105,9 @@ def check_storage(url: str) -> str:
         return "postgresql+psycopg://" + url.partition("://")[2]
     if url.startswith("sqlite:///"):
         return url
-    raise UsageError(f"--storage {url!r} is no database", expected="postgresql://USER@HOST/DATABASE or sqlite:///FILE")
+    raise UsageError(
+        f"--storage {shown(url)!r} is no database", expected="postgresql://USER@HOST/DATABASE or sqlite:///FILE"
+    )
 
 
 def open_study(name: str, url: str, space: Space, seed: int, takeover: int) -> Study:
@@ -165,8 +167,18 @@ def _lost(url: str, error: Exception) -> BoardError:
 
 
 def shown(url: str) -> str:
-    """A storage as messages name it."""
-    return re.sub(r"://[^/@]*@", "://", url).partition("?")[0]
+    """A storage as messages name it: without who asks, a password and options."""
+    if url.startswith("sqlite"):
+        return url
+    scheme, mark, rest = url.partition("?")[0].partition("://")
+    return scheme + mark + rest.rpartition("@")[2]
+
+
+def _holds_password(url: str) -> bool:
+    if url.startswith("sqlite"):
+        return False
+    place, _, options = url.partition("?")
+    return ":" in place.partition("://")[2].rpartition("@")[0] or "password=" in options.lower()
 
 
 def search(study: Study, space: Space, evaluate: Evaluate, scales: Scales, limits: Limits) -> Iterator[Outcome]:

@@ -193,6 +193,14 @@ def test_nothing_to_prune(module: nn.Module, shape: tuple[int, ...]) -> None:
         compress.prune(module, example(shape), Prune(0.5))
 
 
+def test_scales_of_norms_need_norms() -> None:
+    with pytest.raises(InexpressibleError, match="no batch norm") as found:
+        compress.prune(
+            nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 3)), example((1, 8)), Prune(0.5, importance="norm-scale")
+        )
+    assert "magnitude" in found.value.advice
+
+
 def test_a_recurrent_layer_is_named() -> None:
     class Speech(nn.Module):
         def __init__(self) -> None:

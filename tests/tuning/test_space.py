@@ -88,6 +88,14 @@ def test_what_is_rehearsed_is_searched_with_and_without_and_what_cannot_be_is_no
     assert "fp32" not in rehearsed and set(planned.recipes) <= set(recipes_of(space))
 
 
+def test_a_profile_that_wants_everything_pruned_is_searched_so() -> None:
+    planned = plan_for("rpi4")
+    pruned = tuple(recipe for recipe in planned.recipes if sparsity_of(recipe))
+    recipes = recipes_of(space_of(msgspec.structs.replace(planned, recipes=pruned)))
+    assert sorted({sparsity_of(recipe) for recipe in recipes}) == [0.125, 0.25, 0.375, 0.5]
+    assert set(pruned) <= set(recipes)
+
+
 def test_an_axis_with_one_choice_is_none() -> None:
     names = {axis.name for axis in space_of(plan_for("rpi4", trainable=False)).axes}
     assert names == {"format", "precision", "ranges", "correct", "cuts"}
@@ -181,12 +189,20 @@ def test_measured_latencies_lead_where_there_are_some_and_budgets_are_told_by_ho
 def test_a_storage_is_postgresql_or_a_file_and_its_url_holds_no_password() -> None:
     assert check_storage("postgresql://me@db/tuning") == "postgresql+psycopg://me@db/tuning"
     assert check_storage("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
-    for url in ("postgresql://me:secret@db/tuning", "postgres://:secret@db/tuning"):
+    for url in (
+        "postgresql://me:secret@db/tuning",
+        "postgres://:secret@db/tuning",
+        "postgresql://me:/secret@db/tuning",
+        "postgresql://me@db/tuning?sslmode=require&password=secret",
+        "postgresql+psycopg://me:secret@db/tuning",
+        "mysql://me:secret@db/tuning",
+    ):
         with pytest.raises(UsageError, match="password") as error:
             check_storage(url)
         assert "secret" not in str(error.value) and "pgpass" in error.value.advice
-    with pytest.raises(UsageError, match="is no database"):
-        check_storage("redis://db")
+    for url in ("redis://db", "postgresql+psycopg://me@db/tuning"):
+        with pytest.raises(UsageError, match="is no database"):
+            check_storage(url)
     assert shown("postgresql://me@db/tuning?sslmode=require") == "postgresql://db/tuning"
 
 
