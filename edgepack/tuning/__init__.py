@@ -70,8 +70,8 @@ def tune(
 
     storage: a database that several processes or machines share, empty for a file of this user's own. The same model, data,
     profile and code find their study again, so that the same command goes on. scales: what has boards measure every trial
-    Raises UsageError for a storage that is none, InputError where the source or the data is wrong or nothing could be made, GateError where no finalist meets the
-    budget on the held-out samples, BoardError where the database or a board is lost.
+    Raises UsageError for a storage that is none, InputError where the source or the data is wrong or nothing could be made,
+    GateError where no finalist meets the budget on the held-out samples, BoardError where the database or a board is lost.
     """
     if storage:
         check_storage(storage)
