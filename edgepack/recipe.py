@@ -26,6 +26,9 @@ Several = Annotated[int, Meta(ge=1)]
 STATIC: tuple[Precision, ...] = ("w8a8", "w8a16", "mixed")
 """Precisions that compute on integers from end to end: their ranges come from calibration samples."""
 
+WEIGHTS: tuple[Precision, ...] = ("w8", "w4")
+"""Precisions that store weights as integers and compute in float: calibration samples help them, but are not needed."""
+
 
 class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the channels that go are chosen.
@@ -106,7 +109,7 @@ class Convert(Struct, frozen=True, tag="convert", omit_defaults=True):
 
 
 class Quantize(Struct, frozen=True, tag="quantize", omit_defaults=True):
-    """How a float file is quantized; all but `precision` is for the static precisions (w8a8, w8a16, mixed).
+    """How a float file is quantized; all but `precision` is for w8a8, w8a16 and mixed, `correct` for w8 and w4 too.
 
     ranges: how a tensor's range is taken from its histogram; `auto` takes what answers best on held-out calibration samples
     correct: sequential bias correction: where it helps on those, always, or never

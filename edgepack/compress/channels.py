@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+_HALF = np.finfo(np.float16)
 _BIAS_LIMIT = 2.0**30  # half of what an int32 holds: the library may widen an input's range after we looked at it
 
 
@@ -52,14 +53,14 @@ def in_blocks(rows: Floats, block: int, levels: int) -> tuple[NDArray[np.int8], 
     """Symmetric integers of `rows` `[channels, length]` in [-levels, levels] and the steps `[channels, blocks, 1]` of each block.
 
     A block's step is the one of least squared error among the full range and smaller ones: with few levels, clipping the
-    largest weight costs less than coarse steps for all others.
+    largest weight costs less than coarse steps for all others. Steps are values of float16, in which they may be stored.
     """
     blocks = rows.reshape(len(rows), -1, block).astype(np.float32)
     bounds = np.abs(blocks).max(axis=-1, keepdims=True)
     best, least = np.ones_like(bounds), np.full_like(bounds, np.inf)
     for shrink in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7):
         steps = np.where(bounds > 0, bounds * np.float32(shrink / levels), 1).astype(np.float32)
-        steps = np.where(steps > 0, steps, np.finfo(np.float32).tiny)
+        steps = np.clip(steps, _HALF.smallest_subnormal, _HALF.max).astype(np.float16).astype(np.float32)
         errors = ((np.clip(np.rint(blocks / steps), -levels, levels) * steps - blocks) ** 2).sum(axis=-1, keepdims=True)
         best, least = np.where(errors < least, steps, best), np.minimum(errors, least)
     return np.clip(np.rint(blocks / best), -levels, levels).astype(np.int8), best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 
 from edgepack.compress import onnx_graph, onnx_small, onnx_stored
 from edgepack.compress.channels import with_bounds
-from edgepack.compress.onnx_stored import Form
+from edgepack.compress.correction import walk_through
+from edgepack.compress.onnx_stored import Form, OnGrid
+from edgepack.compress.onnx_weights import OnnxWeightWalk
 from edgepack.compress.operators import Operator, Quantized
 from edgepack.errors import InexpressibleError
 from edgepack.names import Precision
 from edgepack.runtimes import foreign
+from edgepack.samples import Samples
 
 SERVED: tuple[Precision, ...] = ("w8a8", "w8a16", "mixed", "w8d", "w8", "w4", "fp16")
 
@@ -34,7 +38,33 @@ def write(source: Path, precision: Precision, out: Path) -> Quantized:
             result = onnx_graph.load(path)
         case _:
             raise AssertionError(f"{precision} is not in SERVED")
-    onnx_stored.store(result, _forms(result, precision), source.name)
+    forms = _forms(result, precision)
+    return _finish(model, result, precision, forms, onnx_stored.grids(result, forms), out, source.name)
+
+
+def write_rounded(source: Path, precision: Precision, out: Path, names: Sequence[str], samples: Samples) -> Quantized:
+    """The same for w8 and w4 with every layer's weights rounded to what it answers and its bias corrected.
+
+    names: the file's inputs, in the order of a sample's arrays
+    """
+    model = prepared(source, out.with_name("prepared.onnx"))
+    onnx_graph.add_biases(model)
+    forms = _forms(model, precision)
+    walk = OnnxWeightWalk(model, onnx_stored.grids(model, forms), names, samples)
+    walk_through(walk, rounds=True)
+    return _finish(model, walk.rounded, precision, forms, walk.grids, out, source.name)
+
+
+def _finish(
+    model: Any,
+    result: Any,
+    precision: Precision,
+    forms: Mapping[str, Form],
+    grids: Mapping[str, OnGrid],
+    out: Path,
+    file: str,
+) -> Quantized:
+    onnx_stored.store(result, forms, grids, file)
     done = _difference(precision, model, onnx_graph.holding(result, set(onnx_graph.weights(result))))
     onnx_graph.clean(result)
     onnx_small.shrink(result)

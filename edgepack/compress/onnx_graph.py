@@ -117,6 +117,11 @@ def add_biases(model: Any) -> None:
             node.input.append(name)
 
 
+def adds_its_bias(node: Any) -> bool:
+    """Whether a layer adds its bias as it is."""
+    return not any(attribute.name == "beta" and attribute.f != 1 for attribute in node.attribute)
+
+
 def last_operators(model: Any, output: int) -> tuple[str, ...]:
     """The last layer before an output of the graph, and the operators between; empty where they are many or lead nowhere."""
     producer = {name: node for node in model.graph.node for name in node.output}

@@ -9,34 +9,42 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgepack.compress import onnx_graph
 from edgepack.compress.channels import in_blocks
 from edgepack.runtimes import foreign
 from edgepack.samples import Array
 
 _BLOCK = 32
-_LEVELS = 7
+LEVELS = 7
 
 
-def narrowed(tensor: Any, axis: int) -> tuple[list[Any], list[Any]]:
-    """The initializers and nodes that stand for a float initializer with its channels along `axis`."""
+def in_blocks_of(rows: Array) -> tuple[NDArray[np.int8], Array]:
+    """Integers `[channels, blocks, at most 32]` of weights `[channels, length]` and their steps.
+
+    One block a channel where its length has no divisor from 16 to 32.
+    """
+    length = rows.shape[1]
+    return in_blocks(
+        rows, next((size for size in range(_BLOCK, _BLOCK // 2 - 1, -1) if length % size == 0), length), LEVELS
+    )
+
+
+def narrowed(
+    name: str, shape: tuple[int, ...], axes: tuple[int, ...], integers: NDArray[np.int8], steps: Array
+) -> tuple[list[Any], list[Any]]:
+    """The initializers and nodes that stand for a float initializer. integers, steps: as `in_blocks_of` gives them"""
     onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
-    values = onnx_graph.array(tensor)
-    moved = np.moveaxis(values, axis, 0)
-    rows = moved.reshape(len(moved), -1)
-    block = _BLOCK if rows.shape[1] % _BLOCK == 0 else rows.shape[1]
-    integers, steps = in_blocks(rows, block, _LEVELS)
-    name = tensor.name
-    order = np.argsort([axis, *(place for place in range(values.ndim) if place != axis)])
+    places = [*axes, *(place for place in range(len(shape)) if place not in axes)]
+    order = np.argsort(places)
     constants = {
         "packed": _packed(integers),
-        "step": steps.astype(np.float32),
+        "half": steps.astype(np.float16),
         "sixteen": np.float32(16),
         "sixteenth": np.float32(1 / 16),
         "zero": np.float32(8),
         "blocks": np.array(integers.shape, np.int64),
-        "shape": np.array(moved.shape, np.int64),
+        "shape": np.array([shape[place] for place in places], np.int64),
         "length": np.array([integers.size], np.int64),
         "start": np.array([0], np.int64),
     }
@@ -56,6 +64,7 @@ def narrowed(tensor: Any, axis: int) -> tuple[list[Any], list[Any]]:
         node("Slice", ["nibbles", "start", "length"], "used"),
         node("Reshape", ["used", "blocks"], "blocked"),
         node("Sub", ["blocked", "zero"], "centered"),
+        node("Cast", ["half"], "step", to=onnx.TensorProto.FLOAT),
         node("Mul", ["centered", "step"], "wide"),
         node("Reshape", ["wide", "shape"], "moved"),
         node("Transpose", ["moved"], "", perm=[int(place) for place in order]),

@@ -55,7 +55,8 @@ class OnnxStatic:
         in_float = (*self._softmaxes, *sorted(plan.in_float))
         with foreign.converting(f"{self._file}: onnxruntime refuses {self._precision}"):
             model = _quantized(self._model, self.ranges(plan.method), self._stored, in_float)
-        onnx_stored.store(model, onnx_stored.forms(model, plan.rest), self._file)
+        forms = onnx_stored.forms(model, plan.rest)
+        onnx_stored.store(model, forms, onnx_stored.grids(model, forms), self._file)
         data: bytes = model.SerializeToString(deterministic=True)
         return data
 

@@ -7,9 +7,11 @@ every run; an operator that computes in float16 is emulated with casts on cores 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepack.compress import onnx_graph, onnx_int4
 from edgepack.compress.channels import per_channel
@@ -53,12 +55,58 @@ def _fits_float16(values: Array) -> bool:
     return bool(np.abs(values).max(initial=0.0) <= np.finfo(np.float16).max)
 
 
-def store(model: Any, forms: Mapping[str, Form], file: str) -> None:
-    """Store initializers in the forms wanted. forms: by the initializer's name; file: named in an error
+@dataclass(frozen=True)
+class OnGrid:
+    """Weights as integers times steps.
+
+    axes: of the channels; integers: `[channels, blocks, weights of a block]`; steps: `[channels, blocks, 1]`; limit: the
+    largest integer
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    integers: NDArray[np.int8]
+    steps: Array
+    limit: int
+
+    def meant(self) -> Array:
+        """The float weights."""
+        return self.arranged(self.integers * self.steps)
+
+    def arranged(self, rows: Array) -> Array:
+        """Values of all weights, or one a channel, given channel by channel, in the axes of the weights."""
+        sizes = [self.shape[axis] for axis in self.axes]
+        others = [size for axis, size in enumerate(self.shape) if axis not in self.axes]
+        moved = rows.reshape(*sizes, *(others if rows.size > len(rows) else [1] * len(others)))
+        values: Array = np.ascontiguousarray(np.moveaxis(moved, range(len(self.axes)), self.axes))
+        return values
+
+
+def on_grid(tensor: Any, axes: tuple[int, ...], form: Form) -> OnGrid:
+    """Each weight of an initializer as the nearest integer that 8 or 4 bits hold."""
+    values = onnx_graph.array(tensor)
+    rows = np.moveaxis(values, axes, range(len(axes)))
+    rows = rows.reshape(int(np.prod(rows.shape[: len(axes)])), -1)
+    if form == "int4":
+        return OnGrid(values.shape, axes, *onnx_int4.in_blocks_of(rows), onnx_int4.LEVELS)
+    integers, steps = per_channel(rows, (0,), 127)
+    return OnGrid(values.shape, axes, integers[:, None], steps[:, None], 127)
+
+
+def grids(model: Any, forms: Mapping[str, Form]) -> dict[str, OnGrid]:
+    """Those of the wanted forms that are of integers."""
+    axes = onnx_graph.weights(model)
+    found = [tensor for tensor in model.graph.initializer if forms.get(tensor.name) in ("int8", "int4")]
+    return {tensor.name: on_grid(tensor, axes[tensor.name], forms[tensor.name]) for tensor in found}
+
+
+def store(model: Any, forms: Mapping[str, Form], grids: Mapping[str, OnGrid], file: str) -> None:
+    """Store initializers in the forms wanted.
+
+    forms: by the initializer's name; grids: of those that become integers; file: named in an error
 
     Raises InexpressibleError for weights beyond float16.
     """
-    axes = onnx_graph.weights(model)
     nodes: list[Any] = []
     constants: list[Any] = []
     for tensor in model.graph.initializer:
@@ -68,9 +116,10 @@ def store(model: Any, forms: Mapping[str, Form], file: str) -> None:
                 constants.append(type(tensor).FromString(tensor.SerializeToString()))
                 continue
             case "int8":
-                narrow, widen = _as_int8(tensor, axes[tensor.name])
+                narrow, widen = _as_int8(tensor.name, grids[tensor.name])
             case "int4":
-                narrow, widen = onnx_int4.narrowed(tensor, axes[tensor.name][-1])
+                grid = grids[tensor.name]
+                narrow, widen = onnx_int4.narrowed(tensor.name, grid.shape, grid.axes, grid.integers, grid.steps)
             case "fp16":
                 narrow, widen = _as_float16(tensor, file)
             case _:
@@ -83,10 +132,9 @@ def store(model: Any, forms: Mapping[str, Form], file: str) -> None:
     model.graph.node.extend(nodes)
 
 
-def _as_int8(tensor: Any, axes: tuple[int, ...]) -> tuple[list[Any], list[Any]]:
+def _as_int8(name: str, grid: OnGrid) -> tuple[list[Any], list[Any]]:
     onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
-    integers, steps = per_channel(onnx_graph.array(tensor), axes, 127)
-    name = tensor.name
+    integers, steps = grid.arranged(grid.integers), grid.arranged(grid.steps)
     return (
         [onnx.numpy_helper.from_array(integers, f"{name}_int8"), onnx.numpy_helper.from_array(steps, f"{name}_step")],
         [

@@ -16,8 +16,9 @@ from edgepack.compress.rounding import Rows, windows
 from edgepack.runtimes import foreign
 from edgepack.samples import Array, Samples
 
-_CHANNELS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
+CHANNELS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 """The axis of the channels in the output of a layer."""
+_MATRICES = ("Gemm", "MatMul")
 _BIAS = 2
 _INT8, _INT32 = 3, 6
 
@@ -33,7 +34,7 @@ class OnnxWalk:
         self.layers = tuple(self._layers(float_model))
 
     def reach(self, layer: Layer) -> Iterable[tuple[Array, Array]]:
-        axis = _CHANNELS[layer.operator.kind]
+        axis = CHANNELS[layer.operator.kind]
         for expected, actual in zip(
             self._float.reach(layer.operator.name), self._quantized.reach(layer.operator.name), strict=True
         ):
@@ -41,47 +42,47 @@ class OnnxWalk:
 
     def rows(self, layer: Layer) -> Rows | None:
         node = self._quantized.nodes[layer.operator.name]
-        weights = self._weights(node)
-        if weights is None:
+        grid = self._grid(node)
+        if grid is None:
             return None
-        source = self._quantized.producer[node.input[0]]
-        given = self._quantized.reach(source.name)
+        steps, limit = grid
+        given = self._quantized.tensor(node.input[0])
         real = onnx_graph.array(self._floats[self._float.nodes[node.name].input[1]]).astype(np.float32)
-        steps = onnx_graph.array(weights[1]).astype(np.float32).reshape(-1)
-        if node.op_type == "Gemm":
-            real = real if _attribute(node, "transB", 0) else real.T
+        if node.op_type in _MATRICES:
+            real = real.T if _is_upright(node) else real
             inputs = np.concatenate([values.reshape(-1, real.shape[1]) for values in given])[None].astype(np.float32)
-            return Rows(real[None], np.broadcast_to(steps, len(real))[None], inputs)
+            return Rows(real[None], np.broadcast_to(steps, (len(real), steps.shape[1]))[None], inputs, limit)
         groups, kernel = _attribute(node, "group", 1), real.shape[2:]
         if given[0].shape[2] < kernel[0] or given[0].shape[3] < kernel[1]:
             return None
+        steps = np.broadcast_to(steps, (len(real), steps.shape[1])).reshape(groups, -1, steps.shape[1])
         real = real.reshape(groups, len(real) // groups, -1)
-        steps = np.broadcast_to(steps, real.shape[0] * real.shape[1]).reshape(real.shape[:2])
-        return Rows(real, steps, windows([values[0] for values in given], (kernel[0], kernel[1]), groups))
+        return Rows(real, steps, windows([values[0] for values in given], (kernel[0], kernel[1]), groups), limit)
 
     def replace(self, layer: Layer, integers: NDArray[np.int8]) -> None:
         node = self._quantized.nodes[layer.operator.name]
         weights = self._weights(node)
         assert weights is not None
         onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
-        transposed = node.op_type == "Gemm" and not _attribute(node, "transB", 0)
-        flat = integers[0].T if transposed else integers
+        flat = integers[0].T if node.op_type in _MATRICES and _is_upright(node) else integers
         values = np.ascontiguousarray(flat.reshape(tuple(weights[0].dims)))
         weights[0].CopyFrom(onnx.numpy_helper.from_array(values, weights[0].name))
 
+    def _grid(self, node: Any) -> tuple[Array, int] | None:
+        """The steps of a layer's weights `[outputs, taps or 1]` and their largest integer; None where it is not rounded anew."""
+        weights = self._weights(node)
+        return None if weights is None else (onnx_graph.array(weights[1]).astype(np.float32).reshape(-1, 1), 127)
+
     def _weights(self, node: Any) -> tuple[Any, Any] | None:
-        """The int8 weights of a plain 2-D convolution or a Gemm that nothing else uses, and their steps."""
-        plain = node.op_type == "Gemm" or (node.op_type == "Conv" and not _dilated(node))
+        """The int8 weights of a plain layer that nothing else uses, and their steps."""
         source = self._quantized.producer.get(node.input[1])
-        if not plain or source is None or source.op_type != "DequantizeLinear":
+        if source is None or source.op_type != "DequantizeLinear":
             return None
         integers, steps = (self._constants.get(name) for name in source.input[:2])
         if integers is None or steps is None or integers.data_type != _INT8:
             return None
-        rank = 2 if node.op_type == "Gemm" else 4
         alone = sum(source.input[0] in other.input for other in self._quantized.nodes.values()) == 1
-        scaled = _attribute(node, "alpha", 1.0) == 1 and not _attribute(node, "transA", 0)
-        fits = alone and scaled and len(integers.dims) == rank and self._quantized.uses[node.input[1]] == 1
+        fits = alone and is_plain(node, integers) and self._quantized.uses[node.input[1]] == 1
         return (integers, steps) if fits else None
 
     def shift(self, layer: Layer, change: Channels) -> None:
@@ -94,28 +95,32 @@ class OnnxWalk:
         values = np.clip(values + moved, limits.min, limits.max).astype(np.int32)
         onnx = foreign.import_framework("onnx", "onnx", "quantizing ONNX")
         integers.CopyFrom(onnx.numpy_helper.from_array(values, integers.name))
-        self._quantized.add(layer.operator.name, change.astype(np.float32), _CHANNELS[layer.operator.kind])
+        self._quantized.add(layer.operator.name, change.astype(np.float32), CHANNELS[layer.operator.kind])
 
     def _layers(self, float_model: Any) -> Iterator[Layer]:
         weights = onnx_graph.weights(float_model)
         found = [
             node
             for node in float_model.graph.node
-            if node.op_type in _CHANNELS and node.name in self._quantized.nodes and weights.keys() & set(node.input)
+            if node.op_type in CHANNELS and node.name in self._quantized.nodes and weights.keys() & set(node.input)
         ]
         names = {node.name for node in found}
         sources = {output: (node.name, tuple(node.input)) for node in float_model.graph.node for output in node.output}
         for node in found:
             other = self._quantized.nodes[node.name]
-            if self._quantized.is_fed_by_integers(other):
+            if self._is_rounded(other):
                 after = nearest(node.input, sources, names)
-                yield Layer(Operator(node.op_type, node.name), self._bias(other) is not None, after)
+                yield Layer(Operator(node.op_type, node.name), self._has_bias(other), after)
+
+    def _is_rounded(self, node: Any) -> bool:
+        return self._quantized.is_fed_by_integers(node)
+
+    def _has_bias(self, node: Any) -> bool:
+        return self._bias(node) is not None
 
     def _bias(self, node: Any) -> tuple[Any, Any] | None:
         """The int32 bias of a quantized node that nothing else uses, and its steps."""
-        if len(node.input) <= _BIAS or any(
-            attribute.name == "beta" and attribute.f != 1 for attribute in node.attribute
-        ):
+        if len(node.input) <= _BIAS or not onnx_graph.adds_its_bias(node):
             return None
         source = self._quantized.producer.get(node.input[_BIAS])
         if source is None or source.op_type != "DequantizeLinear" or source.input[0] not in self._constants:
@@ -156,10 +161,13 @@ class Stages:
 
     def reach(self, name: str) -> list[Array]:
         """The first output of the node `name`, one array a sample. Nodes are asked for in the graph's order."""
-        target = self.nodes[name].output[0]
-        if target not in self._held:
-            self._run(self._missing(target), target)
-        return self._held[target]
+        return self.tensor(self.nodes[name].output[0])
+
+    def tensor(self, name: str) -> list[Array]:
+        """A tensor that is computed or comes in, one array a sample."""
+        if name not in self._held:
+            self._run(self._missing(name), name)
+        return self._held[name]
 
     def add(self, name: str, change: Array, axis: int) -> None:
         """Add `change`, one value a channel, to the output of the node `name`."""
@@ -218,8 +226,17 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
     return next((onnx.helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
 
 
-def _dilated(node: Any) -> bool:
-    return any(step != 1 for step in _attribute(node, "dilations", ()))
+def is_plain(node: Any, weights: Any) -> bool:
+    """Whether a node is a 2-D convolution without dilation or a product with one matrix, and multiplies by nothing else."""
+    if node.op_type == "Conv":
+        return len(weights.dims) == 4 and all(step == 1 for step in _attribute(node, "dilations", ()))
+    scaled = _attribute(node, "alpha", 1.0) != 1 or _attribute(node, "transA", 0)
+    return node.op_type in _MATRICES and len(weights.dims) == 2 and not scaled
+
+
+def _is_upright(node: Any) -> bool:
+    """Whether a matrix of weights has its outputs along its second axis."""
+    return not _attribute(node, "transB", 0)
 
 
 def _needed(node: Any) -> list[str]:

@@ -15,14 +15,14 @@ from edgepack.compress.mixed import search
 from edgepack.compress.onnx_static import OnnxStatic
 from edgepack.compress.operators import Quantized, short
 from edgepack.compress.ranges import clipped
-from edgepack.compress.static import FIT, Candidate, Static, best
+from edgepack.compress.static import FIT, LEAST_GAIN_DB, Candidate, Static, best
 from edgepack.compress.tflite_static import TfliteStatic
 from edgepack.compress.trial import split, trial
 from edgepack.errors import InexpressibleError, InputError
 from edgepack.model import TensorSpec
 from edgepack.names import FileFormat, Precision
 from edgepack.ports import Progress
-from edgepack.recipe import STATIC, Activations, Quantize
+from edgepack.recipe import STATIC, WEIGHTS, Activations, Quantize
 from edgepack.samples import Samples
 from edgepack.variant import LayerReport
 
@@ -41,7 +41,8 @@ def quantize(
     """Write the float file `source` in a precision to `out`, which is whole or not there.
 
     how: the precision alone, or with its options
-    calibration: samples in the order and dtype of the file's inputs; needed by w8a8, w8a16 and mixed, for the others unused
+    calibration: samples in the order and dtype of the file's inputs; needed by w8a8, w8a16 and mixed;
+    w8 and w4 round their weights by them
     activations: how 8-bit activations are stored in ONNX, where `how` is a precision alone
     passes: calibrations of this build, so that precisions of one float file share theirs
     The same inputs give the same bytes. Raises InexpressibleError for a precision that the format's library does not serve, a
@@ -61,7 +62,33 @@ def quantize(
         else:
             done = (tflite.write if format == "tflite" else onnx.write)(source, precision, fresh)
             _require_some(done, source.name)
+            if precision in WEIGHTS and calibration is not None and wanted.correct != "off":
+                done = _with_rounded_weights(source, format, wanted, calibration, fresh, done)
     return done
+
+
+def _with_rounded_weights(
+    source: Path, format: FileFormat, wanted: Quantize, calibration: Samples, plain: Path, done: Quantized
+) -> Quantized:
+    """Replace the plain file by one whose weights are rounded to what layers answer, where that answers better."""
+    opened = runtimes.open_session(source, format)
+    samples = _fitting(calibration, opened.inputs, source.name, wanted.precision)
+    fit, held_out, meaningful = split(samples, FIT)
+    if format == "tflite" and (kind := tflite.control_flow(source)):
+        return replace(done, choices=(f"weights as they round (a {kind} cannot be walked through)",))
+    if not meaningful and wanted.correct != "on":
+        return done
+    asked = trial(opened.run, held_out, plain.with_name(f"trial.{format}"), format, meaningful)
+    other = plain.with_name(f"rounded.{format}")
+    if format == "tflite":
+        better = tflite.write_rounded(source, wanted.precision, other, fit)
+    else:
+        better = onnx.write_rounded(source, wanted.precision, other, [spec.name for spec in opened.inputs], fit)
+    gain = asked.of(other.read_bytes()).sqnr_db - asked.of(plain.read_bytes()).sqnr_db
+    if wanted.correct == "on" or gain >= LEAST_GAIN_DB:
+        other.replace(plain)
+        return replace(better, choices=(f"weights rounded and biases corrected ({gain:+.1f} dB)",))
+    return replace(done, choices=(f"weights as they round (correction: {gain:+.1f} dB)",))
 
 
 def _write_static(

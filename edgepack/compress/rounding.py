@@ -26,13 +26,14 @@ _LEAST_POSITIONS = 2
 class Rows:
     """A quantized layer's weights as rows of products.
 
-    weights: float `[groups, outputs, taps]`; steps: of each row `[groups, outputs]`; inputs: what the taps meet in the
-    quantized model `[groups, places, taps]`
+    weights: float `[groups, outputs, taps]`; steps: of each weight, or one a row `[groups, outputs, taps or 1]`; inputs: what
+    the taps meet in the quantized model `[groups, places, taps]`; limit: the largest integer
     """
 
     weights: Floats
     steps: Floats
     inputs: Floats
+    limit: int = 127
 
     @property
     def enough(self) -> bool:
@@ -40,8 +41,8 @@ class Rows:
         return bool(places >= _LEAST_POSITIONS * taps > 2)
 
 
-def rounded(rows: Rows, limit: int = 127) -> NDArray[np.int8]:
-    """Integers `[groups, outputs, taps]` within ±limit whose answers are near the weights' own on these inputs."""
+def rounded(rows: Rows) -> NDArray[np.int8]:
+    """Integers `[groups, outputs, taps]` within ±`rows.limit` whose answers are near the weights' own on these inputs."""
     gram = np.matmul(rows.inputs.transpose(0, 2, 1), rows.inputs).astype(np.float64) / max(rows.inputs.shape[1], 1)
     taps = gram.shape[-1]
     diagonal = np.einsum("gii->gi", gram)
@@ -49,12 +50,13 @@ def rounded(rows: Rows, limit: int = 127) -> NDArray[np.int8]:
     gram = gram + (level * _DAMPING)[:, None, None] * np.eye(taps)
     # Upper factor of the inverse: row i says how the taps after i make up for the error of tap i.
     upper = np.linalg.cholesky(np.linalg.inv(gram)).transpose(0, 2, 1).astype(np.float32)
-    left = (rows.weights / rows.steps[..., None]).astype(np.float32)
+    left = rows.weights.astype(np.float32)
+    steps = np.broadcast_to(rows.steps, left.shape)
     integers = np.zeros(left.shape, np.int8)
     for tap in range(taps):
-        nearest = np.clip(np.rint(left[..., tap]), -limit, limit)
+        nearest = np.clip(np.rint(left[..., tap] / steps[..., tap]), -rows.limit, rows.limit)
         integers[..., tap] = nearest
-        error = (left[..., tap] - nearest) / upper[:, tap, tap][:, None]
+        error = (left[..., tap] - nearest * steps[..., tap]) / upper[:, tap, tap][:, None]
         left[..., tap + 1 :] -= error[..., None] * upper[:, None, tap, tap + 1 :]
     return integers
 

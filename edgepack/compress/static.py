@@ -22,7 +22,7 @@ Correction = Literal["weights rounded and biases corrected", "biases corrected"]
 
 FIT = 16
 """Samples that biases are corrected on: more changed nothing on EfficientNet-Lite0 and cost in proportion."""
-_LEAST_GAIN_DB = 0.1
+LEAST_GAIN_DB = 0.1
 """What a trick must gain to be kept."""
 _CLEAR_GAIN_DB = 1.0
 """What rounding and correcting must gain together for correcting alone not to be tried."""
@@ -109,7 +109,7 @@ def best(static: Static, trial: Trial, fit: Samples, wanted: Quantize) -> tuple[
         return chosen, notes
     found = _best_correction(static, trial, fit, chosen)
     gain = found.quality.sqnr_db - chosen.quality.sqnr_db
-    if wanted.correct == "on" or gain >= _LEAST_GAIN_DB:
+    if wanted.correct == "on" or gain >= LEAST_GAIN_DB:
         return found, (*notes, f"{found.correction} of {len(found.layers)} layers ({gain:+.1f} dB)")
     # The walk is the measurement of the layers, whether its corrections are kept or not.
     layers = tuple(replace(layer, shift=0.0) for layer in found.layers)
@@ -156,7 +156,7 @@ def _best_ranges(static: Static, trial: Trial, methods: tuple[Method, ...]) -> t
             continue
         other = attempt(static, trial, Plan(method, static.rests[0]))
         gain = other.quality.sqnr_db - chosen.quality.sqnr_db
-        if gain >= _LEAST_GAIN_DB:
+        if gain >= LEAST_GAIN_DB:
             chosen, notes = other, (f"ranges: {method} ({gain:+.1f} dB over {chosen.plan.method})",)
         else:
             notes = (f"ranges: {chosen.plan.method} ({method}: {gain:+.1f} dB)",)

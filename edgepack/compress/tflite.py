@@ -11,9 +11,11 @@ from typing import Any
 from edgepack.compress import tflite_graph
 from edgepack.compress.operators import Quantized
 from edgepack.compress.tflite_graph import Graph
+from edgepack.compress.tflite_weights import round_weights
 from edgepack.errors import InexpressibleError
 from edgepack.names import Precision
 from edgepack.runtimes import foreign
+from edgepack.samples import Samples
 
 SERVED: tuple[Precision, ...] = ("w8a8", "w8a16", "mixed", "w8d", "w8", "w4", "fp16")
 
@@ -34,6 +36,21 @@ def write(source: Path, precision: Precision, out: Path) -> Quantized:
     result = tflite_graph.read(written, source.name)
     out.write_bytes(opened.as_given(result, written))
     return Quantized("tflite", precision, *tflite_graph.storing(result))
+
+
+def write_rounded(source: Path, precision: Precision, out: Path, samples: Samples) -> Quantized:
+    """The same for w8 and w4 with every layer's weights rounded to what it answers and its bias corrected."""
+    opened = open_float(source)
+    with foreign.converting(f"{source.name}: ai-edge-quantizer refuses {precision}"):
+        result = tflite_graph.read(quantized(opened.data, recipe(precision), None), source.name)
+    round_weights(opened.graph, result, samples)
+    out.write_bytes(opened.as_given(result, tflite_graph.pack(result)))
+    return Quantized("tflite", precision, *tflite_graph.storing(result))
+
+
+def control_flow(source: Path) -> str:
+    """See tflite_graph.control_flow."""
+    return tflite_graph.control_flow(tflite_graph.read(source.read_bytes(), source.name))
 
 
 @dataclass(frozen=True)
@@ -93,6 +110,8 @@ def recipe(precision: Precision, alone: Iterable[str] = (), in_float: Iterable[s
             manager.add_dynamic_config(".*", Op.ALL_SUPPORTED, num_bits=8)
         case "w8" | "w4":
             manager.add_weight_only_config(".*", Op.ALL_SUPPORTED, num_bits=int(precision[1]))
+            if precision == "w4":  # it would leave them in float
+                manager.add_weight_only_config(".*", Op.DEPTHWISE_CONV_2D, num_bits=8)
         case "fp16":
             _add_float16(manager, ".*")
         case _:

@@ -18,6 +18,7 @@ _WEIGHTED = {
     "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "EMBEDDING_LOOKUP", "CONV_3D",
     "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
 }  # fmt: skip
+_CONTROL = {"WHILE", "IF", "CALL"}
 _TAIL = 12
 """Operators after a layer that are taken for the end of a graph."""
 _INTEGERS = {"INT2", "INT4", "INT8", "UINT8", "INT16"}
@@ -133,6 +134,11 @@ def in_float16(graph: Graph) -> tuple[str, ...]:
     narrow = {wide for wide, given in source.items() if graph.constant[given] and graph.types[given] == "FLOAT16"}
     weighted = [node for node in graph.nodes if node.kind in _WEIGHTED]
     return tuple(graph.operator(node).name for node in weighted if narrow.intersection(node.inputs))
+
+
+def control_flow(graph: Graph) -> str:
+    """The kind of an operator that runs a subgraph of its own, as a recurrent layer of Keras does; empty where there is none."""
+    return next((node.kind for node in graph.nodes if node.kind in _CONTROL), "")
 
 
 def final_softmaxes(graph: Graph) -> tuple[str, ...]:

@@ -43,14 +43,31 @@ def scale_of(graph: Graph, index: int) -> Scale | None:
 def constant(graph: Graph, index: int) -> Array:
     """A copy of a constant tensor's stored values."""
     tensor = graph.model.subgraphs[0].tensors[index]
-    kind = np.dtype(graph.types[index].lower())
-    values: Array = np.array(graph.model.buffers[tensor.buffer].data.view(kind)).reshape(tensor.shape)
+    data = graph.model.buffers[tensor.buffer].data
+    if graph.types[index] == "INT4":
+        return unpacked(data, int(np.prod(tensor.shape))).reshape(tensor.shape)
+    values: Array = np.array(data.view(np.dtype(graph.types[index].lower()))).reshape(tensor.shape)
     return values
+
+
+def unpacked(data: Array, count: int) -> Array:
+    """Integers of 4 bits, two a byte, the first in the low ones."""
+    nibbles = np.stack([data & 15, data >> 4], axis=-1).reshape(-1)[:count].astype(np.int8)
+    values: Array = np.where(nibbles > 7, nibbles - 16, nibbles).astype(np.int8)
+    return values
+
+
+def packed(values: Array) -> Array:
+    """What `unpacked` reads."""
+    flat = values.reshape(-1).astype(np.int8).view(np.uint8) & 15
+    flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
+    data: Array = flat[::2] | flat[1::2] << 4
+    return data
 
 
 def is_layer(graph: Graph, node: Node) -> bool:
     """Whether a node has constant weights and an activation that only clamps."""
-    if node.kind not in CHANNEL_AXIS or not graph.constant[node.inputs[1]] or graph.types[node.inputs[1]] == "INT4":
+    if node.kind not in CHANNEL_AXIS or not graph.constant[node.inputs[1]]:
         return False
     operator = graph.model.subgraphs[0].operators[graph.nodes.index(node)]
     return operator.builtinOptions.fusedActivationFunction in _ACTIVATIONS

@@ -22,6 +22,7 @@ from edgepack.compress.tflite_graph import Graph
 from edgepack.compress.tflite_stages import CHANNEL_AXIS
 from edgepack.compress.tflite_walk import TfliteWalk
 from edgepack.compress.tflite_watch import watch
+from edgepack.errors import InexpressibleError
 from edgepack.names import Precision
 from edgepack.runtimes import foreign
 from edgepack.samples import Samples
@@ -37,6 +38,12 @@ class TfliteStatic:
         """Raises InexpressibleError for a file that is quantized already."""
         self._file, self._precision = source.name, precision
         self._opened = tflite.open_float(source)
+        if kind := tflite_graph.control_flow(self._opened.graph):
+            raise InexpressibleError(
+                f"{source.name}: it holds a {kind}, in which no range can be seen: {precision} is not served for it",
+                expected="a graph without control flow (a Keras LSTM or GRU is a loop unless it is built with unroll=True)",
+                advice="use w8d, w8 or fp16, or the ONNX format",
+            )
         self._softmaxes = tflite_graph.final_softmaxes(self._opened.graph)
         with foreign.converting(f"{source.name}: LiteRT cannot run it tensor by tensor"):
             self.calibration: Calibration = passes.of(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgepack.compress.correction import Channels, Layer, nearest
 from edgepack.compress.rounding import Rows, windows
 from edgepack.compress.tflite_graph import Graph
-from edgepack.compress.tflite_stages import CHANNEL_AXIS, Stages, constant, is_layer, scale_of, stored
+from edgepack.compress.tflite_stages import CHANNEL_AXIS, Stages, constant, is_layer, packed, scale_of, stored
 from edgepack.runtimes import foreign
 from edgepack.samples import Array, Samples
 
@@ -47,13 +47,15 @@ class TfliteWalk:
         scale = scale_of(graph, node.inputs[1])
         if scale is None or not self._alone(node.inputs[1]):
             return None
+        limit = 7 if graph.types[node.inputs[1]] == "INT4" else 127
         if getattr(options, "dilationWFactor", 1) != 1 or getattr(options, "dilationHFactor", 1) != 1:
             return None
         real = constant(self._floating, self._floating.nodes[self._numbers[layer]].inputs[1]).astype(np.float32)
         given = self._integer.entering(place)
         if node.kind == "FULLY_CONNECTED":
             inputs = np.concatenate([values.reshape(-1, real.shape[1]) for values in given])[None].astype(np.float32)
-            return Rows(real[None], np.broadcast_to(scale.step, len(real))[None].astype(np.float32), inputs)
+            steps = np.broadcast_to(scale.step, len(real))[None, :, None].astype(np.float32)
+            return Rows(real[None], steps, inputs, limit)
         if given[0].shape[1] < real.shape[1] or given[0].shape[2] < real.shape[2]:
             return None
         images = [values[0].transpose(2, 0, 1) for values in given]
@@ -62,8 +64,8 @@ class TfliteWalk:
         groups = images[0].shape[0] if depthwise else images[0].shape[0] // real.shape[3]
         outputs = real.transpose(3, 0, 1, 2) if depthwise else real.transpose(0, 3, 1, 2)
         rows = outputs.reshape(groups, len(outputs) // groups, -1)
-        steps = np.broadcast_to(scale.step, len(outputs)).reshape(rows.shape[:2]).astype(np.float32)
-        return Rows(rows, steps, windows(images, kernel, groups))
+        steps = np.broadcast_to(scale.step, len(outputs)).reshape(*rows.shape[:2], 1).astype(np.float32)
+        return Rows(rows, steps, windows(images, kernel, groups), limit)
 
     def replace(self, layer: Layer, integers: NDArray[np.int8]) -> None:
         node = self._quantized.nodes[self._places[self._numbers[layer]]]
@@ -74,20 +76,20 @@ class TfliteWalk:
             values = integers.reshape(shape[3], 1, shape[1], shape[2]).transpose(1, 2, 3, 0)
         else:
             values = integers.reshape(shape[0], shape[3], shape[1], shape[2]).transpose(0, 2, 3, 1)
-        _write(self._quantized, node.inputs[1], np.ascontiguousarray(values))
+        write_constant(self._quantized, node.inputs[1], np.ascontiguousarray(values))
 
     def _alone(self, index: int) -> bool:
         return sum(index in node.inputs for node in self._quantized.nodes) == 1
 
     def shift(self, layer: Layer, change: Channels) -> None:
         index = self._quantized.nodes[self._places[self._numbers[layer]]].inputs[_BIAS]
-        scale = scale_of(self._quantized, index)
-        assert scale is not None
-        values = constant(self._quantized, index)
-        limits = np.iinfo(values.dtype)
-        moved = np.rint(change / scale.step.astype(np.float64))
-        integers = np.clip(values + moved, limits.min, limits.max).astype(values.dtype)
-        _write(self._quantized, index, integers)
+        scale, values = scale_of(self._quantized, index), constant(self._quantized, index)
+        if scale is None:
+            write_constant(self._quantized, index, values + change.astype(np.float32))
+        else:
+            limits = np.iinfo(values.dtype)
+            moved = np.rint(change / scale.step.astype(np.float64))
+            write_constant(self._quantized, index, np.clip(values + moved, limits.min, limits.max).astype(values.dtype))
         self._integer.add(change.astype(np.float32))
 
     def _layers(self, floating: Graph) -> Iterator[Layer]:
@@ -110,7 +112,7 @@ class TfliteWalk:
         return (
             self._alone(index)
             and self._quantized.constant[index]
-            and self._quantized.types[index] in ("INT32", "INT64")
+            and self._quantized.types[index] in ("INT32", "INT64", "FLOAT32")
         )
 
 
@@ -124,16 +126,20 @@ def _pairs(floating: Graph, quantized: Graph) -> Iterator[tuple[int, int]]:
     assert len(ours) == len(theirs), "a layer was added or lost"
     for our, their in zip(ours, theirs, strict=True):
         given, weights = quantized.nodes[their].inputs[:2]
-        integers = quantized.types[given] in ("INT8", "INT16") and quantized.types[weights] == "INT8"
+        integers = quantized.types[given] in ("INT8", "INT16", "FLOAT32") and quantized.types[weights] in (
+            "INT8",
+            "INT4",
+        )
         if integers and is_layer(floating, floating.nodes[our]) and is_layer(quantized, quantized.nodes[their]):
             yield our, their
 
 
-def _write(graph: Graph, index: int, values: Array) -> None:
+def write_constant(graph: Graph, index: int, values: Array) -> None:
     """Give a tensor a buffer of its own: equal biases of several layers share one."""
     schema = foreign.import_framework("ai_edge_litert.schema_py_generated", "tflite", "quantizing for TFLite")
     tensor = graph.model.subgraphs[0].tensors[index]
     used = sum(other.buffer == tensor.buffer for part in graph.model.subgraphs for other in part.tensors)
+    values = packed(values) if graph.types[index] == "INT4" else values
     data = np.frombuffer(values.tobytes(), np.uint8)
     if used == 1:
         graph.model.buffers[tensor.buffer].data = data

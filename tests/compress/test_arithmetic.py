@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,8 +12,10 @@ from hypothesis.extra import numpy as arrays
 
 from edgepack.compress.channels import least_bounds, per_channel, with_bounds
 from edgepack.compress.importance import kept_channels
+from edgepack.compress.onnx_stored import on_grid
 from edgepack.compress.operators import Operator, Quantized
 from edgepack.compress.schedules import learning_rate
+from edgepack.compress.tflite_stages import packed, unpacked
 from edgepack.compress.trial import lost
 from edgepack.recipe import activations_for
 
@@ -29,6 +33,29 @@ def test_a_weight_is_off_by_half_a_step_at_most(weights: np.ndarray, data: st.Da
     assert steps.size == weights.shape[axis]
     assert np.abs(integers.astype(int)).max() <= 127
     assert (np.abs(weights - integers * steps) <= steps * 0.501 + 1e-30).all()
+
+
+@given(WEIGHTS, st.data(), st.sampled_from(["int8", "int4"]))
+def test_weights_on_their_grid_lie_as_the_weights_lay(weights: np.ndarray, data: st.DataObject, form: Any) -> None:
+    from onnx import numpy_helper
+
+    axis = data.draw(st.integers(0, weights.ndim - 1))
+    axes = (axis,) if axis != 1 else (0, 1)
+    grid = on_grid(numpy_helper.from_array(weights), axes, form)
+    assert np.abs(grid.integers.astype(int)).max() <= grid.limit
+    meant = grid.meant()
+    assert meant.shape == weights.shape
+    others = tuple(other for other in range(weights.ndim) if other not in axes)
+    bounds = np.abs(weights).max(axis=others, keepdims=True)
+    # a step of at most the largest weight / limit, of which 4 bits may cut off three tenths
+    assert (np.abs(meant - weights) <= bounds * (0.51 / 127 if form == "int8" else 0.31) + 1e-30).all()
+
+
+@given(arrays.arrays(np.int8, st.integers(1, 33), elements=st.integers(-8, 7)))
+def test_four_bits_are_read_as_they_were_packed(values: np.ndarray) -> None:
+    data = packed(values)
+    assert data.dtype == np.uint8 and len(data) == (len(values) + 1) // 2
+    assert (unpacked(data, len(values)) == values).all()
 
 
 def test_a_dead_channel_gets_a_step_of_one() -> None:

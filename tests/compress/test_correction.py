@@ -18,7 +18,7 @@ from edgepack.compress.operators import Operator, short
 from edgepack.compress.trial import quality, split
 from edgepack.digest import Digest
 from edgepack.errors import InexpressibleError
-from edgepack.names import FileFormat
+from edgepack.names import FileFormat, Precision
 from edgepack.recipe import Quantize
 from edgepack.samples import Samples, over
 
@@ -91,6 +91,26 @@ def test_correcting_layer_by_layer_helps_at_no_more_size(
     assert all(layer.low <= 0 <= layer.high and 0 <= layer.clipped < 0.2 for layer in layers)
     assert all(layer.cosine > 0.98 and layer.sqnr_db > 15 for layer in layers)
     assert done["off"].layers == ()
+
+
+@pytest.mark.parametrize("precision", ["w4", "w8"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_weights_are_rounded_to_answers_where_they_alone_are_integers(
+    format: FileFormat, precision: Precision, uneven: Any, heard: Any, tmp_path: Path
+) -> None:
+    done = {}
+    for name, correct, samples in (("off", "off", 64), ("none", "auto", 0), ("few", "auto", 4), ("auto", "auto", 64)):
+        how = Quantize(precision=precision, correct=correct)  # type: ignore[arg-type]
+        given = images(samples, 0) if samples else None
+        out = tmp_path / f"{name}.{format}"
+        done[name] = compress.quantize(uneven[format], format, how, given, out, heard)
+    written = {name: (tmp_path / f"{name}.{format}").read_bytes() for name in done}
+    assert written["off"] == written["none"] == written["few"]
+    plain, rounded = (sqnr(uneven[format], tmp_path / f"{name}.{format}", format) for name in ("off", "auto"))
+    assert rounded > plain + 5
+    assert len(written["auto"]) <= len(written["off"]) + 256  # layers without a bias got one
+    assert done["auto"].quantized == done["off"].quantized
+    assert any("weights rounded and biases corrected" in choice for choice in done["auto"].choices)
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -138,17 +138,17 @@ def rows(outputs: int, taps: int, seed: int = 0) -> Rows:
     common = rng.standard_normal((1, 400, 1))
     inputs = (common + 0.2 * rng.standard_normal((1, 400, taps))).astype(np.float32)
     weights = rng.standard_normal((1, outputs, taps)).astype(np.float32)
-    return Rows(weights, np.abs(weights).max(axis=-1) / 127, inputs)
+    return Rows(weights, np.abs(weights).max(axis=-1, keepdims=True) / 127, inputs)
 
 
 @pytest.mark.parametrize("taps", [9, 40])
 def test_rounding_to_answers_beats_rounding_to_the_nearest(taps: int) -> None:
     given = rows(6, taps)
     integers = rounded(given)
-    nearest = np.rint(given.weights / given.steps[..., None])
+    nearest = np.rint(given.weights / given.steps)
 
     def error(of: np.ndarray) -> float:
-        away = of * given.steps[..., None] - given.weights
+        away = of * given.steps - given.weights
         return float((np.matmul(given.inputs, away.transpose(0, 2, 1)) ** 2).mean())
 
     assert error(integers) < 0.5 * error(nearest)
