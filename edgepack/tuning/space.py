@@ -109,16 +109,19 @@ class Space:
         return tuple(self._with(step, point) for step in base)
 
     def _alike(self, point: Point) -> list[Recipe]:
-        planned = {precision_of(recipe) for recipe in self.plan.recipes}
-        stand_in = point.precision == "mixed" and "mixed" not in planned
+        stand_in = point.precision == "mixed" and all(precision != "mixed" for _, precision, _ in self._families)
         precision = "w8a8" if stand_in else point.precision
-        return [
-            recipe
-            for recipe in self.plan.recipes
-            if (format_of(recipe), precision_of(recipe)) == (point.format, precision)
-            and bool(sparsity_of(recipe)) == bool(point.sparsity)
-            and not (stand_in and is_rehearsed(recipe))
-        ]
+        alike = self._families.get((point.format, precision, bool(point.sparsity)), [])
+        return [recipe for recipe in alike if not (stand_in and is_rehearsed(recipe))]
+
+    @cached_property
+    def _families(self) -> dict[tuple[FileFormat, Precision, bool], list[Recipe]]:
+        """The plan's recipes by what a point cannot change about one: format, precision, whether anything is pruned."""
+        families: dict[tuple[FileFormat, Precision, bool], list[Recipe]] = {}
+        for recipe in self.plan.recipes:
+            kind = (format_of(recipe), precision_of(recipe), bool(sparsity_of(recipe)))
+            families.setdefault(kind, []).append(recipe)
+        return families
 
     def _with(self, step: Step, point: Point) -> Step:
         match step:
