@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -52,6 +53,13 @@ def _explain_foreign(error: Exception) -> int:
         traceback.print_exc()
     if isinstance(error, OSError) and error.filename is not None:
         print(f"edgepack: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 3
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        print(
+            f"edgepack: {error.strerror}\ntry: make room where $EDGEPACK_HOME, --out and the temporary folder lie; the same "
+            "command then goes on",
+            file=sys.stderr,
+        )
         return 3
     print(
         f"edgepack: internal error: {type(error).__name__}: {error}\ntry: the same command with --debug, and report it",

@@ -18,6 +18,7 @@ from edgepack.names import Precision
 from edgepack.recipe import Rehearse
 
 _NAME = "edgepack_range"
+_LEAST = 32
 _MOVES = 0.05
 _SETTLED = 0.6
 """After this share of the epochs, ranges and batch norms stay as they are, and the weights settle on them."""
@@ -76,7 +77,8 @@ def emulating(module: Any, step: Rehearse) -> Iterator[Emulation]:
     ranges, handles = [], []
     for layer in found.values():
         axis = 1 if getattr(layer, "transposed", False) else 0
-        parametrize.register_parametrization(layer, "weight", _rounded_weights(bits.weights, axis), unsafe=True)
+        own = max(bits.weights, 8) if _is_thin(layer, axis) else bits.weights
+        parametrize.register_parametrization(layer, "weight", _rounded_weights(own, axis), unsafe=True)
         if bits.activations is not None:
             ranges.append(_range(bits.activations))
             layer.add_module(_NAME, ranges[-1])  # of the module's state, so that a checkpoint holds it
@@ -92,6 +94,11 @@ def emulating(module: Any, step: Rehearse) -> Iterator[Emulation]:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
             if hasattr(layer, _NAME):
                 delattr(layer, _NAME)
+
+
+def _is_thin(layer: Any, axis: int) -> bool:
+    """Whether it is a depthwise layer, with so few weights a channel that both formats keep them in 8 bits."""
+    return bool(getattr(layer, "groups", 1) > 1 and layer.weight.numel() < _LEAST * layer.weight.shape[axis])
 
 
 def _freezing(emulation: Emulation) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,7 +120,9 @@ class School:
                 if not self.crew.is_alone:
                     self.crew.tell(msgspec.json.encode(Lesson(steps)))
                 trained = self._recover(module, step, checkpoint, trackers)
-            torch.save(trained.state_dict(), folder / "weights.pt")
+            weights = io.BytesIO()  # torch says nothing useful of a full disk
+            torch.save(trained.state_dict(), weights)
+            (folder / "weights.pt").write_bytes(weights.getbuffer())
 
         folder = cache.entry(key, train)
         checkpoint.unlink(missing_ok=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from edgepack import cli
 
 COMMAND = [sys.executable, "-m", "edgepack"]
 
@@ -116,3 +120,10 @@ def test_our_own_bug_exits_70_and_shows_its_traceback_only_with_debug(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 70 and "Traceback" not in done.stderr and "--debug" in done.stderr
+
+
+def test_a_full_disk_is_not_our_bug_even_where_no_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """What `write` raises knows no file's name, unlike what `open` does."""
+    assert cli._explain_foreign(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == 3
+    said = capsys.readouterr().err
+    assert "No space left on device" in said and "make room" in said and "internal" not in said

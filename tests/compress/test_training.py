@@ -254,6 +254,14 @@ def test_rehearsed_weights_are_rounded_per_channel_and_come_back_whole() -> None
     assert type(module[0]) is nn.Conv2d and not module[0]._forward_pre_hooks
 
 
+def test_depthwise_layers_keep_the_8_bits_that_a_4_bit_file_gives_them() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3))
+    with emulation.emulating(module, Rehearse("w4")):
+        thin, whole = ({len(channel.unique()) for channel in layer.weight.detach()} for layer in module)
+    assert thin == {9} and max(whole) <= 15
+
+
 def test_rehearsed_activations_are_rounded_over_their_range() -> None:
     module = nn.Sequential(nn.Linear(4, 4, bias=False))
     nn.init.eye_(module[0].weight)
