@@ -22,6 +22,8 @@ class Estimated(Protocol):
     def high_ms(self) -> float: ...
     @property
     def coverage(self) -> float: ...
+    @property
+    def basis(self) -> str: ...
 
 
 def measured(variants: Sequence[Built]) -> list[Markup]:
@@ -57,12 +59,17 @@ def _measured(variant: str, one: Measurement) -> list[Content]:
 def estimated(found: Mapping[VariantId, Estimated]) -> list[Markup]:
     """Intervals only: no point that could be taken for a measurement."""
     rows: list[list[Content]] = [
-        [variant, f"{one.low_ms:.3g} … {one.high_ms:.3g} ms", f"{100 * one.coverage:.0f} %"]
+        [variant, f"{one.low_ms:.3g} … {one.high_ms:.3g} ms", f"{100 * one.coverage:.0f} %", one.basis]
         for variant, one in found.items()
     ]
     if not rows:
         return []
-    columns = [Column("variant", "name"), Column("its median may lie in", "number"), Column("and does so in", "number")]
+    columns = [
+        Column("variant", "name"),
+        Column("its median may lie in", "number"),
+        Column("and does so in", "number"),
+        Column("rests on"),
+    ]
     return [
         element("h3", "Estimated, not measured"),
         element("p", "From other models and devices; a board tells.", kind="note"),

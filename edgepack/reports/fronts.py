@@ -20,6 +20,7 @@ from edgepack.reports.drawing import (
     PAPER,
     SMALL,
     WARN,
+    WIDE,
     Picture,
     byte_size,
     picture,
@@ -91,7 +92,7 @@ def _front(points: Sequence[Point], x: Scale, y: Scale, source: Point | None, do
         axis.set_ylabel(y.title)
         axis.grid(visible=False, axis="x")
         if every:
-            _set_scales(axis, every, x, y)
+            _set_scales(axis, every, x, y, width)
         _limits(axis, x, y)
         _bars(axis, points)
         if source:
@@ -110,14 +111,24 @@ def _front(points: Sequence[Point], x: Scale, y: Scale, source: Point | None, do
         if doubt:
             axis.text(0.99, 0.97, doubt, transform=axis.transAxes, ha="right", va="top", color=BAD, fontweight="bold",
                       fontsize=13, zorder=6)  # fmt: skip
-        named = points if len(points) <= MOST_LABELS else [p for p in points if p in best or p.status == "selected"]
+        named = _named(points, best)
         order = sorted(named, key=lambda point: ("selected", "kept", "rejected").index(point.status))
         labels = [*([(source, INK)] if source else []), *((point, _MARKS[point.status][1]) for point in order)]
         _place_labels(figure, axis, labels, best)
         return svg(figure)
 
 
-def _set_scales(axis: Any, points: Sequence[Point], x: Scale, y: Scale) -> None:
+def _named(points: Sequence[Point], best: Sequence[Point]) -> Sequence[Point]:
+    """All where they are few; else those that are not rejected, or, where those too are many, this picture's own front."""
+    if len(points) <= MOST_LABELS:
+        return points
+    good = [point for point in points if point.status != "rejected"]
+    if len(good) <= MOST_LABELS:
+        return [point for point in points if point in good or point in best]
+    return [point for point in points if point in best or point.status == "selected"]
+
+
+def _set_scales(axis: Any, points: Sequence[Point], x: Scale, y: Scale, width: int) -> None:
     """Limits around the points with room for labels; a budget far from them stays outside."""
     barred = _barred(points)
     xs = [p.x for p in points] + [end for p in barred for end in p.x_interval or ()]
@@ -126,20 +137,23 @@ def _set_scales(axis: Any, points: Sequence[Point], x: Scale, y: Scale) -> None:
         axis.set_xscale("log")
         room = max(math.log(max(xs) / min(xs)), 0.3) * 0.14
         axis.set_xlim(min(xs) * math.exp(-room), max(xs) * math.exp(room))
-        _label_decades(axis, x, max(xs) / min(xs))
+        _label_decades(axis, x, max(xs) / min(xs), width)
     else:
         axis.margins(x=0.14)
     height = max(max(ys) - min(ys), 1e-3 * max(map(abs, ys)), 1e-9) * 0.16
     axis.set_ylim(min(ys) - height, max(ys) + height)
 
 
-def _label_decades(axis: Any, x: Scale, spread: float) -> None:
+def _label_decades(axis: Any, x: Scale, spread: float, width: int) -> None:
+    """As many labels as stand beside each other on a page of this width."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     if spread > 3:
-        axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axis.xaxis.set_major_locator(
+            LogLocator(10, subs=(1, 2, 5) if spread < (30 if width < WIDE else 1000) else (1,))
+        )
     else:
-        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.xaxis.set_major_locator(MaxNLocator(3 if width < WIDE else 5))
         axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, x)))
     axis.xaxis.set_minor_formatter(NullFormatter())

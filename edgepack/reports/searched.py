@@ -75,7 +75,7 @@ def _figure(search: Search, against: Literal["size", "latency"]) -> Markup:
             element("span", "on the front", kind="mark kept"),
             ", ",
             element("span", "beaten", kind="mark rejected"),
-            ".",
+            ". A number is a trial’s; the table has the recipes.",
         ),
     )
 
@@ -86,7 +86,7 @@ def _points(search: Search, against: Literal["size", "latency"]) -> Iterator[Poi
         x = float(built.size_bytes) if against == "size" else built.latency_ms
         y = built.score if search.baseline is not None else built.parity.sqnr_db
         if x is not None and y is not None:
-            yield Point(trial.name, x, y, "kept" if trial.front else "rejected")
+            yield Point(str(trial.number), x, y, "kept" if trial.front else "rejected")
 
 
 def _score_scale(search: Search) -> Scale:
@@ -101,14 +101,15 @@ def _score_scale(search: Search) -> Scale:
 
 def _table(search: Search, front: list[Trial]) -> Markup:
     columns = [
-        Column("recipe", "name"),
-        *(Column(title, "number") for title in ("trial", "size", search.metric or "score", "SQNR, dB")),
+        Column("trial", "number"),
+        Column("recipe", "reason"),
+        *(Column(title, "number") for title in ("size", search.metric or "score", "SQNR, dB")),
         *([Column("median, ms", "number")] if search.measured else []),
     ]
     rows: list[list[Content]] = [
         [
-            trial.name,
             str(trial.number),
+            trial.name,
             byte_size(trial.built.size_bytes),
             "–" if trial.built.score is None else f"{trial.built.score:.4f}",
             f"{trial.built.parity.sqnr_db:.1f}",
@@ -120,4 +121,4 @@ def _table(search: Search, front: list[Trial]) -> Markup:
         ]
         for trial in sorted(front, key=lambda trial: trial.built.size_bytes)
     ]
-    return html.table("The front", columns, rows, heads=0)
+    return html.table("The front", columns, rows, heads=1)

@@ -120,7 +120,7 @@ def test_nobody_can_have_a_release_s_file_removed(pushed: Bundle, loopback: Targ
 
 
 def test_the_command_shows_what_it_did_beside_the_headline(
-    pushed: Bundle, loopback: Target, data: Path, capsys: pytest.CaptureFixture[str]
+    pushed: Bundle, loopback: Target, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench = ["bench", str(pushed.path), loopback.name, "--processes", "2", "--samples", "10"]
     asked = [
@@ -135,8 +135,18 @@ def test_the_command_shows_what_it_did_beside_the_headline(
         "--part",
         "0.1",
     ]
-    assert run([*bench, *asked]) == 0
+    page = tmp_path / "page.html"
+    assert run([*bench, *asked, "--html", str(page)]) == 0
     shown = capsys.readouterr().out
+    text = page.read_text()
+    for said in (
+        "MultiStream",
+        "10 of 100 samples",
+        "a loopback board: this machine was measured",
+        "latency over time",
+    ):
+        assert said.lower() in text.lower(), said
+    assert "<script" not in text and page.stat().st_size < 3_000_000
     assert "MultiStream" in shown
     assert "(99%)" in shown
     assert "top1 1.0000 on the board" in shown
@@ -239,7 +249,7 @@ def test_a_model_of_a_fixed_batch_says_so(tmp_path: Path) -> None:
 
 
 def test_variants_beside_the_active_one_are_pushed_and_measured(
-    pushed: Bundle, loopback: Target, capsys: pytest.CaptureFixture[str]
+    pushed: Bundle, loopback: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = (record.id for record in pushed.manifest.variants)
     bench = ["bench", str(pushed.path), loopback.name, "--quick", "--variant", second, "--json"]
@@ -248,6 +258,9 @@ def test_variants_beside_the_active_one_are_pushed_and_measured(
     capsys.readouterr()
     assert run(bench) == 0
     assert json.loads(capsys.readouterr().out)["variant"] == second
+    page = tmp_path / "turns.html"
     turns = ["bench", str(pushed.path), loopback.name, "--quick", "--margin", "1000", "--json", "--ab", first, second]
-    assert run(turns) == 0
+    assert run([*turns, "--html", str(page)]) == 0
+    text = page.read_text()
+    assert "Against each other" in text and "pair 2" in text and f"({second}) on {loopback.name}" in text
     assert [one["variant"] for one in json.loads(capsys.readouterr().out)["reports"]] == [first, second]

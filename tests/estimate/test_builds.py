@@ -58,7 +58,8 @@ def built(
 
     def build() -> dict[str, dict]:
         capfd.readouterr()
-        assert run(["build", "net.onnx", "-p", "mine.toml", "-o", "out", "--calibration", "data.npz", "--json"]) == 0
+        assert run(["build", "net.onnx", "-p", "mine.toml", "-o", "out", "--calibration", "data.npz", "--json",
+                    "--html", "build.html"]) == 0  # fmt: skip
         (bundle,) = json.loads(capfd.readouterr().out)["bundles"]
         return {variant["precision"]: variant for variant in bundle["variants"]}
 
@@ -74,6 +75,8 @@ def test_estimates_are_never_latencies(
     assert 0 < low < high
     assert (first["fp32"]["estimate_coverage"], first["fp32"]["estimate_basis"]) == (0.9, "published tables")
     assert (first["w8d"]["estimate_ms"], first["w8d"]["estimate_basis"]) == (None, "no published table has w8d")
+    page = Path("build.html").read_text()  # of the folder that the build ran in
+    assert "Estimated, not measured" in page and "published tables" in page
     for index in range(5):
         history.keep(_own(make_report, f"m{index}", 10.0 + index, "suspect" if index == 4 else "valid"))
     second = built()

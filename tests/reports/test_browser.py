@@ -12,14 +12,19 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from msgspec import structs
 
 from edgepack import stats
+from edgepack.names import VariantId
 from edgepack.report import Report
-from edgepack.reports import Build, render
+from edgepack.reports import Build, Search, Trial, render
+from edgepack.variant import Built, Judged, LayerReport
 
 pytestmark = [pytest.mark.browser, pytest.mark.frameworks, pytest.mark.xdist_group("browser")]
 MakeReport = Callable[..., Report]
@@ -209,3 +214,49 @@ def test_two_releases_in_turns(browser: Browser, pages: Path, make_report: MakeR
     page = pages / "turns.html"
     page.write_text(render([a, b], comparisons=[stats.compare(a, b, 0.05)], interleaved=True))
     check(browser, page, ["0.929 ×", "not a device latency", "1 valid, 1 invalid"])
+
+
+def test_a_build_layer_by_layer(browser: Browser, pages: Path, build: Build) -> None:
+    """As many layers as a MobileNet has, with the names that converters give them, and one that keeps almost nothing."""
+    random = np.random.default_rng(4)
+    layers = tuple(
+        LayerReport(
+            kind=("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")[index % 3],
+            name=f"mobilenetv2_1.00_224/block_{index}_expand_BN/FusedBatchNormV3;mobilenetv2_1.00_224/block_{index}/Conv2D",
+            sqnr_db=2.5 if index == 17 else float(random.uniform(18, 44)), cosine=0.99912, low=-12.25 - index, high=1.5e3,
+            clipped=0.0002, shift=0.0131,
+        )
+        for index in range(54)
+    )  # fmt: skip
+    first = build.manifest.variants[0].id
+    page = pages / "layers.html"
+    page.write_text(render([], replace(build, layers={VariantId(first): layers})))
+    check(browser, page, ["Layer by layer", "The 54 layers as numbers", "0.9822"])
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_what_a_search_found(
+    browser: Browser, pages: Path, build: Build, judged: tuple[Judged, ...], measured: bool
+) -> None:
+    """Forty trials, their names as long as a search gives them, many of them close to each other."""
+    random = np.random.default_rng(5)
+    made = [one.built for one in judged if isinstance(one.built, Built)]
+    trials = []
+    for number in range(40):
+        built = made[number % len(made)]
+        size = round(built.size_bytes * float(random.uniform(0.5, 1.3)))
+        score = 0.9822 - 2e-8 * (90_000 - size) - 0.01 * float(random.random())
+        ms = 4e-6 * size * float(random.uniform(0.8, 1.3)) if measured else None
+        name = f"{built.precision} {50 * (number % 2)} % pruned, distilled, calibrated by mse, {built.format}, seed {number}"
+        trials.append(
+            Trial(
+                number,
+                name,
+                structs.replace(built, size_bytes=size, score=score, drop=0.9844 - score, latency_ms=ms),
+                front=number % 5 == 0,
+            )
+        )
+    search = Search(tuple(trials), 120, 300, 150, "top1", 0.9844, measured)
+    page = pages / f"search-{'measured' if measured else 'expected'}.html"
+    page.write_text(render([], build, search=search))
+    check(browser, page, ["What the search found", "40 trials over 120 recipes; 8 are on the front", trials[0].name])

@@ -27,6 +27,7 @@ class AnEstimate:
     low_ms: float
     high_ms: float
     coverage: float
+    basis: str = "own reports"
 
 
 def test_layers_are_a_picture_and_a_table(build: Build) -> None:
