@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from edgepack.estimate.counting import count
-from edgepack.estimate.law import Estimate, Fitted, NoEstimate, Own, core_of, estimate, fitted
+from edgepack.estimate.law import Estimate, Fitted, NoEstimate, Own, core_of, estimate, fitted, lacking
 
-__all__ = ["Estimate", "Fitted", "NoEstimate", "Own", "core_of", "count", "estimate", "fitted"]
+__all__ = ["Estimate", "Fitted", "NoEstimate", "Own", "core_of", "count", "estimate", "fitted", "lacking"]

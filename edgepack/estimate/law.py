@@ -108,17 +108,35 @@ def arithmetic_of(precision: Precision) -> Arithmetic | None:
             return None
 
 
+def products(known: Fitted, work: Work) -> float:
+    """Million products, each kind of operator weighed by what it costs next to a convolution of one tap."""
+    return math.fsum(known.weights[kind] * getattr(work, kind) / 1e6 for kind in KINDS)
+
+
 def centre_ms(known: Fitted, work: Work, arithmetic: Arithmetic, core: Core, threads: int = 1) -> float:
     """The middle of the interval on the scale of logarithms, which is no estimate of its own: nobody is shown it."""
-    products: float = sum(known.weights[kind] * getattr(work, kind) / 1e6 for kind in KINDS)
-    return math.exp(known.offsets[arithmetic]) * products / core.speed(threads, known.exponent)
+    return math.exp(known.offsets[arithmetic]) * products(known, work) / core.speed(threads, known.exponent)
 
 
 def estimate(
     known: Fitted, resolved: Resolved, runtime: str, precision: Precision, work: Work, own: Sequence[Own] = ()
 ) -> Estimate | NoEstimate:
     """The interval on one thread, from the user's own reports where they are enough, else from the published tables."""
-    return _from_own(runtime, precision, work, own) or _from_tables(known, resolved, precision, work)
+    mine = {one.name: one for one in own if one.runtime == runtime and one.precision == precision}
+    alike = [one for one in mine.values() if products(known, one.work) > 0]
+    found = from_own(known, work, alike) or _from_tables(known, resolved, precision, work)
+    if isinstance(found, Estimate):
+        return found
+    return NoEstimate(f"{found.reason}; {lacking(runtime, precision, len(alike))}")
+
+
+def lacking(runtime: str, precision: Precision, have: int) -> str:
+    """What would give an estimate all the same."""
+    other = ", none near this size" if have >= LEAST_OWN else ""
+    return (
+        f"{LEAST_OWN} models of about its size, measured by edgepack bench in {precision} with {runtime} on such a board, give "
+        f"one (so far {have}{other})"
+    )
 
 
 def _from_tables(known: Fitted, resolved: Resolved, precision: Precision, work: Work) -> Estimate | NoEstimate:
@@ -143,22 +161,19 @@ def _multiplies_bytes(profile: Profile) -> bool:
     return "dotprod" in profile.device.isa
 
 
-def _from_own(runtime: str, precision: Precision, work: Work, own: Sequence[Own]) -> Estimate | None:
-    """Milliseconds for a product on this very class of board: what the known models took holds the next one.
+def from_own(known: Fitted, work: Work, own: Sequence[Own]) -> Estimate | None:
+    """Milliseconds for a weighed product on this very class of board: what the known models took holds the next one.
 
     Of n exchangeable values the next lies between the least and the greatest with probability (n − 1) / (n + 1), whatever their
-    distribution (Wilks, 1941). The newest report of each model counts.
+    distribution (Wilks, 1941). The weights of the kinds of operators, which no report of the user's had a part in, make the
+    values alike, and so the interval narrow; they do not touch its coverage.
+    own: one a model, of one runtime, precision and class of board. None where they are too few or of another size
     """
-    rates = {
-        one.name: (one.p50_ms / one.work.macs, one.work.macs)
-        for one in own
-        if one.runtime == runtime and one.precision == precision and one.work.macs
-    }
-    sizes = [macs for _, macs in rates.values()]
-    if len(rates) < LEAST_OWN or not min(sizes) / REACH <= work.macs <= max(sizes) * REACH:
+    sizes = [one.work.macs for one in own]
+    if len(own) < LEAST_OWN or not min(sizes) / REACH <= work.macs <= max(sizes) * REACH:
         return None
-    each = [rate for rate, _ in rates.values()]
-    n = len(each)
+    rates = [one.p50_ms / products(known, one.work) for one in own]
+    n, mine = len(rates), products(known, work)
     return Estimate(
-        low_ms=min(each) * work.macs, high_ms=max(each) * work.macs, coverage=(n - 1) / (n + 1), basis="own reports"
+        low_ms=min(rates) * mine, high_ms=max(rates) * mine, coverage=(n - 1) / (n + 1), basis="own reports"
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgepack import history
 from edgepack.errors import InputError
-from edgepack.estimate import Estimate, NoEstimate, Own, core_of, count, estimate, fitted
+from edgepack.estimate import Estimate, NoEstimate, Own, core_of, count, estimate, fitted, lacking
 from edgepack.names import VariantId, parts_of
 from edgepack.pipeline.make import Made
 from edgepack.plan import Plan
@@ -29,7 +29,10 @@ def estimates(plan: Plan, made: Sequence[Made], warn: Callable[[str], None]) -> 
         if variant.latency_ms is not None:
             continue
         if core_of(plan.profile) is None and not own:
-            found[variant.id] = NoEstimate(f"no published table has a board of the profile {plan.profile.name}")
+            found[variant.id] = NoEstimate(
+                f"no published table has a board of the profile {plan.profile.name}; "
+                + lacking(variant.runtime, variant.precision, 0)
+            )
             continue
         work = _count(one)
         if isinstance(work, Work):
