@@ -75,13 +75,17 @@ def _scenario(session: Session, report: Report, load: Load, target_ns: int) -> S
 def counted(bundle: Bundle, reports: Sequence[Report], progress: Progress) -> tuple[Report, ...]:
     """The reports with what their variants compute, so that later builds are estimated from them.
 
-    A host without the framework that reads such a file leaves it out and says so.
+    A host without the framework that reads such a file leaves it out and says so. Reports of another bundle stay as they are.
     """
+    found = []
     known: dict[str, Work | None] = {}
     for report in reports:
-        if report.variant not in known:
-            known[report.variant] = _count(bundle, bundle.manifest.variant(report.variant), progress)
-    return tuple(structs.replace(report, work=known[report.variant]) for report in reports)
+        if report.bundle.digest == bundle.digest:
+            if report.variant not in known:
+                known[report.variant] = _count(bundle, bundle.manifest.variant(report.variant), progress)
+            report = structs.replace(report, work=known[report.variant])
+        found.append(report)
+    return tuple(found)
 
 
 def _count(bundle: Bundle, record: VariantRecord, progress: Progress) -> Work | None:

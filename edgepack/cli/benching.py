@@ -97,7 +97,7 @@ def bench(
     """
     from msgspec import structs
 
-    from edgepack import catalog, history, measure
+    from edgepack import catalog, history, measure, trying
     from edgepack.cli import measured
     from edgepack.cli.live import watching
     from edgepack.cli.reading import Measured
@@ -148,7 +148,7 @@ def bench(
                 pairs = measure.bench_pair(
                     sides, found, protocol, margin, progress, listener, lambda pair: reports.extend(pair.reports)
                 )
-                reports = [report for pair in pairs for report in pair.reports]
+                reports[:] = trying.counted(opened, [report for pair in pairs for report in pair.reports], progress)
             else:
                 reports[:] = measure.bench(opened, found, protocol, variant, progress, listener, reports.append)
                 trials.add(opened, found, reports, protocol, asked, progress)
