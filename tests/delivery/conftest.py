@@ -18,12 +18,9 @@ from edgepack import boards, digest
 from edgepack.bundle import Bundle, pack, write_golden
 from edgepack.cli.progress import Plain
 from edgepack.lock import RuntimeLock, Wheel
-from edgepack.manifest import SCHEMA, LockRecord, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
-from edgepack.model import Signature, TensorSpec
-from edgepack.profile import Budget, RuntimeName, RuntimeRange
-from edgepack.recipe import Convert
+from edgepack.profile import RuntimeName, RuntimeRange
 from edgepack.target import Target
-from edgepack.variant import Parity
+from tests.manifests import manifest_of, variant_of
 
 PROFILE = boards.default_profile("loopback")
 MakeBundle = Callable[..., Bundle]
@@ -82,48 +79,14 @@ def make_bundle(lock: RuntimeLock, tmp_path_factory: pytest.TempPathFactory) -> 
         golden = write_golden((x,), (y,))
         model = affine(bias, padding, work)
         other = affine(bias, 64)
-        packed = {digest.canonical_json(one): one for one in ((lock,) if locks is None else locks)}
-        variants = tuple(
-            VariantRecord(
-                id=f"{name}.{profile}.{precision}.onnx",
-                format="onnx",
-                runtime=runtime,
-                precision=precision,
-                sparsity=0.0,
-                digest=digest.of_bytes(data),
-                size=len(data),
-                score=None,
-                drop=None,
-                parity=Parity(0.0, 0.0, 99.0),
-                recipe=(Convert("onnx"),),
-                golden=digest.of_bytes(golden),
-                golden_size=len(golden),
-                tolerance=(0.01,),
-            )
+        variants = [
+            variant_of(f"{name}.{profile}.{precision}.onnx", data, golden, runtime=runtime)
             for precision, data, runtime in (("fp32", model, default_runtime), ("fp16", other, "onnxruntime"))
-        )
-        manifest = Manifest(
-            schema=SCHEMA,
-            name=name,
-            version=version,
-            created="2026-01-02T03:04:05Z",
-            profile=ProfileRecord(profile, digest.of_bytes(b"profile")),
-            source=SourceRecord("onnx", digest.of_bytes(model), ()),
-            signature=Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 3)),)),
-            preprocessing=None,
-            labels=(),
-            metric="mae",
-            baseline=None,
-            variants=variants,
-            default=variants[0].id,
-            runtimes=runtimes or {"onnxruntime": RuntimeRange(">=1.19,<2")},
-            locks=tuple(
-                LockRecord(digest.of_bytes(data), len(data), one.runtime, one.python, one.machine)
-                for data, one in packed.items()
-            ),
-            gates=Budget(),
-            provenance=Provenance(digest.of_bytes(b"plan"), None, None, None, ()),
-        )
+        ]
+        locks = (lock,) if locks is None else locks
+        ranges = runtimes or {"onnxruntime": RuntimeRange(">=1.19,<2")}
+        manifest = manifest_of(name, version, profile, variants, locks, runtimes=ranges)
+        packed = [digest.canonical_json(one) for one in locks]
         blobs = {digest.of_bytes(data): data for data in (model, other, golden, *packed)}
         return pack(manifest, blobs, tmp_path_factory.mktemp("bundle"))
 

@@ -17,16 +17,13 @@ from edgepack.bundle import Bundle, pack, write_golden
 from edgepack.cli.progress import Plain
 from edgepack.errors import TrustError
 from edgepack.lock import RuntimeLock
-from edgepack.manifest import SCHEMA, LockRecord, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
-from edgepack.model import Signature, TensorSpec
-from edgepack.profile import Budget, RuntimeRange
+from edgepack.profile import RuntimeRange
 from edgepack.protocol import Facts, FactsRequest, RollbackReply, RollbackRequest, RuntimeReply, RuntimeRequest
-from edgepack.recipe import Convert
 from edgepack.remote import agent_pyz, commands, connect
 from edgepack.report import BenchProtocol
 from edgepack.target import Target
-from edgepack.variant import Parity
 from edgepack.wheels import shipped_locks
+from tests.manifests import manifest_of, variant_of
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.emulated, pytest.mark.network]
 PROFILE = "rpi-32bit"
@@ -110,44 +107,12 @@ def make(lock: RuntimeLock, tmp_path_factory: pytest.TempPathFactory) -> Callabl
             run = runtimes.open_file(folder / "m.tflite", "tflite")
             golden = write_golden((x,), (np.concatenate([run((row[None],))[0] for row in x]),))
             blobs |= {digest.of_bytes(data): data, digest.of_bytes(golden): golden}
+            tolerance = (0.26 if kind == "w8a8" else 1e-4,)
             records.append(
-                VariantRecord(
-                    id=f"fc.{PROFILE}.{kind}.tflite",
-                    format="tflite",
-                    runtime="tflite-runtime",
-                    precision=kind,
-                    sparsity=0.0,
-                    digest=digest.of_bytes(data),
-                    size=len(data),
-                    score=None,
-                    drop=None,
-                    parity=Parity(0.0, 0.0, 99.0),
-                    recipe=(Convert("tflite"),),
-                    golden=digest.of_bytes(golden),
-                    golden_size=len(golden),
-                    tolerance=(0.26 if kind == "w8a8" else 1e-4,),
-                )
+                variant_of(f"fc.{PROFILE}.{kind}.tflite", data, golden, runtime="tflite-runtime", tolerance=tolerance)
             )
-        size = len(digest.canonical_json(lock))
-        manifest = Manifest(
-            schema=SCHEMA,
-            name="fc",
-            version=version,
-            created="2026-01-02T03:04:05Z",
-            profile=ProfileRecord(PROFILE, digest.of_bytes(b"profile")),
-            source=SourceRecord("tflite", records[0].digest, ()),
-            signature=Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 3)),)),
-            preprocessing=None,
-            labels=(),
-            metric="mae",
-            baseline=None,
-            variants=tuple(records),
-            default=records[0].id,
-            runtimes={"tflite-runtime": RuntimeRange(">=2.14,<2.15")},
-            locks=(LockRecord(digest.of_value(lock), size, lock.runtime, lock.python, lock.machine),),
-            gates=Budget(),
-            provenance=Provenance(digest.of_bytes(b"plan"), None, None, None, ()),
-        )
+        ranges = {"tflite-runtime": RuntimeRange(">=2.14,<2.15")}
+        manifest = manifest_of("fc", version, PROFILE, records, [lock], runtimes=ranges)
         return pack(manifest, blobs, folder)
 
     return bundle

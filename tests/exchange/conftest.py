@@ -19,11 +19,9 @@ import pytest
 from edgepack import digest
 from edgepack.bundle import Bundle, pack, write_golden
 from edgepack.digest import Digest
-from edgepack.manifest import SCHEMA, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
-from edgepack.model import Signature, TensorSpec
-from edgepack.profile import Budget, RuntimeRange
-from edgepack.recipe import Convert
-from edgepack.variant import Parity
+from edgepack.manifest import SourceRecord
+from edgepack.profile import RuntimeRange
+from tests.manifests import manifest_of, variant_of
 
 _SECONDS = 20
 _CONFIG = """
@@ -126,40 +124,17 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
         source: bytes = b"source",
     ) -> Bundle:
         golden = write_golden((np.zeros((1, 4), np.float32),), (np.ones((1, 2), np.float32),))
-        variant = VariantRecord(
-            id=f"{name}.{profile}.fp32.tflite",
-            format="tflite",
-            runtime="litert",
-            precision="fp32",
-            sparsity=0.0,
-            digest=digest.of_bytes(model),
-            size=len(model),
-            score=score,
-            drop=0.0,
-            parity=Parity(0.0, 0.0, 99.0),
-            recipe=(Convert("tflite"),),
-            golden=digest.of_bytes(golden),
-            golden_size=len(golden),
-            tolerance=(0.01,),
-        )
-        manifest = Manifest(
-            schema=SCHEMA,
-            name=name,
-            version=version,
-            created="2026-01-02T03:04:05Z",
-            profile=ProfileRecord(profile, digest.of_bytes(b"profile")),
+        manifest = manifest_of(
+            name,
+            version,
+            profile,
+            [variant_of(f"{name}.{profile}.fp32.tflite", model, golden, score=score, drop=0.0)],
+            outputs=2,
             source=SourceRecord("torch", digest.of_bytes(source), ()),
-            signature=Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 2)),)),
-            preprocessing=None,
             labels=("no", "yes"),
             metric="top1",
             baseline=0.9,
-            variants=(variant,),
-            default=variant.id,
             runtimes={"litert": RuntimeRange(">=2.1,<3")},
-            locks=(),
-            gates=Budget(),
-            provenance=Provenance(digest.of_bytes(b"plan"), None, None, None, ()),
         )
         blobs = {digest.of_bytes(data): data for data in (model, golden)}
         return pack(manifest, blobs, tmp_path / "bundles")

@@ -34,13 +34,9 @@ from edgepack.actions import Activate, Content, FromLock, Install, Provide, Send
 from edgepack.bundle import Bundle, pack, write_golden
 from edgepack.device import facts, journal, store
 from edgepack.lock import RuntimeLock, Wheel
-from edgepack.manifest import SCHEMA, LockRecord, Manifest, ProfileRecord, Provenance, SourceRecord, VariantRecord
-from edgepack.model import Signature, TensorSpec
-from edgepack.profile import Budget, RuntimeRange
 from edgepack.protocol import ActivateRequest, BlobPart, Facts, ReceiveRequest, RemoveRequest, RollbackRequest
-from edgepack.recipe import Convert
 from edgepack.remote import agent_pyz
-from edgepack.variant import Parity
+from tests.manifests import manifest_of, variant_of
 
 # name: (in every test run, in the long run)
 AMOUNTS = {
@@ -436,45 +432,9 @@ def make_release(lock: RuntimeLock, tmp_path_factory: pytest.TempPathFactory) ->
         golden = write_golden((x,), (x @ np.ones((4, 3), np.float32) + np.float32(bias),))
         model = struct.pack("<f", bias) + random.Random(version + name).randbytes(size - 4)
         locks = (lock,) if locks is None else locks
+        variant = variant_of(f"{name}.{profile}.fp32.onnx", model, golden)
+        manifest = manifest_of(name, version, profile, [variant], locks)
         packed = [digest.canonical_json(one) for one in locks]
-        variant = VariantRecord(
-            id=f"{name}.{profile}.fp32.onnx",
-            format="onnx",
-            runtime="onnxruntime",
-            precision="fp32",
-            sparsity=0.0,
-            digest=digest.of_bytes(model),
-            size=len(model),
-            score=None,
-            drop=None,
-            parity=Parity(0.0, 0.0, 99.0),
-            recipe=(Convert("onnx"),),
-            golden=digest.of_bytes(golden),
-            golden_size=len(golden),
-            tolerance=(0.01,),
-        )
-        manifest = Manifest(
-            schema=SCHEMA,
-            name=name,
-            version=version,
-            created="2026-01-02T03:04:05Z",
-            profile=ProfileRecord(profile, digest.of_bytes(b"profile")),
-            source=SourceRecord("onnx", digest.of_bytes(model), ()),
-            signature=Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 3)),)),
-            preprocessing=None,
-            labels=(),
-            metric="mae",
-            baseline=None,
-            variants=(variant,),
-            default=variant.id,
-            runtimes={"onnxruntime": RuntimeRange(">=1.19,<2")},
-            locks=tuple(
-                LockRecord(digest.of_bytes(data), len(data), one.runtime, one.python, one.machine)
-                for data, one in zip(packed, locks, strict=True)
-            ),
-            gates=Budget(),
-            provenance=Provenance(digest.of_bytes(b"plan"), None, None, None, ()),
-        )
         blobs = {digest.of_bytes(data): data for data in (model, golden, *packed)}
         return pack(manifest, blobs, tmp_path_factory.mktemp("bundle"))
 
