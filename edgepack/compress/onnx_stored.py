@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.compress import onnx_graph, onnx_int4
-from edgepack.compress.channels import per_channel
+from edgepack.compress.channels import per_channel, smallest
 from edgepack.errors import InexpressibleError
 from edgepack.runtimes import foreign
 from edgepack.samples import Array
@@ -37,7 +37,9 @@ def forms(model: Any, wanted: Form) -> dict[str, Form]:
             found[tensor.name] = _form(tensor, axes[tensor.name], wanted)
         elif tensor.name in biases and is_worth_it(tensor) and _fits_float16(onnx_graph.array(tensor)):
             found[tensor.name] = "fp16"
-    return found
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
+    in_four = {name: sizes[name] for name, form in found.items() if form == "int4"}
+    return found | dict.fromkeys(smallest(in_four), "int8")
 
 
 def is_worth_it(tensor: Any) -> bool:

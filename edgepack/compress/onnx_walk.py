@@ -52,12 +52,15 @@ class OnnxWalk:
             real = real.T if _is_upright(node) else real
             inputs = np.concatenate([values.reshape(-1, real.shape[1]) for values in given])[None].astype(np.float32)
             return Rows(real[None], np.broadcast_to(steps, (len(real), steps.shape[1]))[None], inputs, limit)
-        groups, kernel = _attribute(node, "group", 1), real.shape[2:]
-        if given[0].shape[2] < kernel[0] or given[0].shape[3] < kernel[1]:
+        images = [
+            values[0] if real.ndim == 4 else values[0][:, None] for values in given
+        ]  # of one axis: as of height 1
+        groups, kernel = _attribute(node, "group", 1), (1, *real.shape[2:])[-2:]
+        if images[0].shape[1] < kernel[0] or images[0].shape[2] < kernel[1]:
             return None
         steps = np.broadcast_to(steps, (len(real), steps.shape[1])).reshape(groups, -1, steps.shape[1])
         real = real.reshape(groups, len(real) // groups, -1)
-        return Rows(real, steps, windows([values[0] for values in given], (kernel[0], kernel[1]), groups), limit)
+        return Rows(real, steps, windows(images, (kernel[0], kernel[1]), groups), limit)
 
     def replace(self, layer: Layer, integers: NDArray[np.int8]) -> None:
         node = self._quantized.nodes[layer.operator.name]
@@ -227,9 +230,9 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
 
 
 def is_plain(node: Any, weights: Any) -> bool:
-    """Whether a node is a 2-D convolution without dilation or a product with one matrix, and multiplies by nothing else."""
+    """Whether a node is a convolution of one or two axes without dilation, or a product with one matrix and nothing else."""
     if node.op_type == "Conv":
-        return len(weights.dims) == 4 and all(step == 1 for step in _attribute(node, "dilations", ()))
+        return len(weights.dims) in (3, 4) and all(step == 1 for step in _attribute(node, "dilations", ()))
     scaled = _attribute(node, "alpha", 1.0) != 1 or _attribute(node, "transA", 0)
     return node.op_type in _MATRICES and len(weights.dims) == 2 and not scaled
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.compress import tflite_graph
+from edgepack.compress.channels import smallest
 from edgepack.compress.operators import Quantized
 from edgepack.compress.tflite_graph import Graph
 from edgepack.compress.tflite_weights import round_weights
@@ -32,7 +33,7 @@ def write(source: Path, precision: Precision, out: Path) -> Quantized:
     """
     opened = open_float(source)
     with foreign.converting(f"{source.name}: ai-edge-quantizer refuses {precision}"):
-        written = quantized(opened.data, recipe(precision), None)
+        written = _with_small_weights(opened, precision)
     result = tflite_graph.read(written, source.name)
     out.write_bytes(opened.as_given(result, written))
     return Quantized("tflite", precision, *tflite_graph.storing(result))
@@ -42,10 +43,15 @@ def write_rounded(source: Path, precision: Precision, out: Path, samples: Sample
     """The same for w8 and w4 with every layer's weights rounded to what it answers and its bias corrected."""
     opened = open_float(source)
     with foreign.converting(f"{source.name}: ai-edge-quantizer refuses {precision}"):
-        result = tflite_graph.read(quantized(opened.data, recipe(precision), None), source.name)
+        result = tflite_graph.read(_with_small_weights(opened, precision), source.name)
     round_weights(opened.graph, result, samples)
     out.write_bytes(opened.as_given(result, tflite_graph.pack(result)))
     return Quantized("tflite", precision, *tflite_graph.storing(result))
+
+
+def _with_small_weights(opened: FloatFile, precision: Precision) -> bytes:
+    sizes = tflite_graph.weights(opened.graph)
+    return quantized(opened.data, recipe(precision, in_eight=smallest(sizes) if precision == "w4" else ()), None)
 
 
 def control_flow(source: Path) -> str:
@@ -89,10 +95,13 @@ def open_float(source: Path) -> FloatFile:
     return FloatFile(tflite_graph.pack(graph), graph, False, arguments)
 
 
-def recipe(precision: Precision, alone: Iterable[str] = (), in_float: Iterable[str] = ()) -> Any:
+def recipe(
+    precision: Precision, alone: Iterable[str] = (), in_float: Iterable[str] = (), in_eight: Iterable[str] = ()
+) -> Any:
     """ai-edge-quantizer's recipe for a precision, as its RecipeManager.
 
     alone, in_float: outputs of operators that a static precision leaves alone, and whose weights it stores as float16
+    in_eight: those whose weights keep 8 bits in w4
     """
     from ai_edge_quantizer import recipe_manager
     from ai_edge_quantizer.qtyping import TFLOperationName as Op
@@ -112,6 +121,8 @@ def recipe(precision: Precision, alone: Iterable[str] = (), in_float: Iterable[s
             manager.add_weight_only_config(".*", Op.ALL_SUPPORTED, num_bits=int(precision[1]))
             if precision == "w4":  # it would leave them in float
                 manager.add_weight_only_config(".*", Op.DEPTHWISE_CONV_2D, num_bits=8)
+            for tensor in in_eight:
+                manager.add_weight_only_config(f"^{re.escape(tensor)};?$", Op.ALL_SUPPORTED, num_bits=8)
         case "fp16":
             _add_float16(manager, ".*")
         case _:

@@ -136,6 +136,19 @@ def in_float16(graph: Graph) -> tuple[str, ...]:
     return tuple(graph.operator(node).name for node in weighted if narrow.intersection(node.inputs))
 
 
+def weights(graph: Graph) -> dict[str, int]:
+    """How many constant weights each layer takes, depthwise ones apart; by the operator's name."""
+    tensors = graph.model.subgraphs[0].tensors
+    layers = [node for node in graph.nodes if node.kind in _WEIGHTED - {"DEPTHWISE_CONV_2D"}]
+    return {
+        graph.operator(node).name: sum(
+            int(np.prod(tensors[index].shape)) for index in node.inputs if _is_weight(graph, index)
+        )
+        for node in layers
+        if any(_is_weight(graph, index) for index in node.inputs)
+    }
+
+
 def control_flow(graph: Graph) -> str:
     """The kind of an operator that runs a subgraph of its own, as a recurrent layer of Keras does; empty where there is none."""
     return next((node.kind for node in graph.nodes if node.kind in _CONTROL), "")
@@ -203,6 +216,10 @@ def _indices(values: Any) -> tuple[int, ...]:
 def _holds_data(model: Any, tensor: Any) -> bool:
     data = model.buffers[tensor.buffer].data
     return data is not None and len(data) > 0
+
+
+def _is_weight(graph: Graph, index: int) -> bool:
+    return index >= 0 and graph.constant[index] and _is_matrix(graph, index)
 
 
 def _is_matrix(graph: Graph, index: int) -> bool:

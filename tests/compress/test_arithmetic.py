@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgepack.compress.channels import least_bounds, per_channel, with_bounds
+from edgepack.compress.channels import least_bounds, per_channel, smallest, with_bounds
 from edgepack.compress.importance import kept_channels
 from edgepack.compress.onnx_stored import on_grid
 from edgepack.compress.operators import Operator, Quantized
@@ -56,6 +56,16 @@ def test_four_bits_are_read_as_they_were_packed(values: np.ndarray) -> None:
     data = packed(values)
     assert data.dtype == np.uint8 and len(data) == (len(values) + 1) // 2
     assert (unpacked(data, len(values)) == values).all()
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 1000), max_size=12))
+def test_the_smallest_hold_a_tenth_at_most(sizes: dict[str, int]) -> None:
+    chosen = smallest(sizes)
+    total = sum(sizes.values())
+    assert sum(sizes[name] for name in chosen) <= total / 10
+    left = {name: size for name, size in sizes.items() if name not in chosen}
+    assert all(sizes[name] <= size for name in chosen for size in left.values())
+    assert not left or sum(sizes[name] for name in chosen) + min(left.values()) > total / 10
 
 
 def test_a_dead_channel_gets_a_step_of_one() -> None:

@@ -113,6 +113,37 @@ def test_weights_are_rounded_to_answers_where_they_alone_are_integers(
     assert any("weights rounded and biases corrected" in choice for choice in done["auto"].choices)
 
 
+class Signal(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv1d(6, 16, 5, groups=2), nn.ReLU(), nn.Conv1d(16, 16, 3), nn.ReLU())
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.body(x).transpose(1, 2)).mean(1)  # a product of three axes
+
+
+def test_convolutions_of_one_axis_and_products_of_three_are_rounded_to_answers(
+    write: Callable[..., Path], heard: Any, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    source = write(Signal(), (1, 6, 64), "onnx")
+
+    def signals(count: int, seed: int) -> Samples:
+        steps = np.random.default_rng(seed).standard_normal((count, 6, 64)).astype(np.float32)
+        return Samples((steps.cumsum(-1) / 4,), None, Digest(f"sha256:{seed}"))
+
+    probe = signals(64, 9)
+    expected = over(runtimes.open_file(source, "onnx"), probe)[0]
+    noise = {}
+    for correct in ("off", "on"):
+        out = tmp_path / f"{correct}.onnx"
+        how = Quantize(precision="w8", correct=correct)  # type: ignore[arg-type]
+        compress.quantize(source, "onnx", how, signals(64, 0), out, heard)
+        noise[correct] = float(((over(runtimes.open_file(out, "onnx"), probe)[0] - expected) ** 2).sum())
+    assert noise["on"] < noise["off"] / 3
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_mixed_leaves_as_many_layers_in_float_as_wanted_or_as_help(
     format: FileFormat, uneven: Any, heard: Any, tmp_path: Path
