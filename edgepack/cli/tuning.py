@@ -88,6 +88,8 @@ def tune(
 
     if report is not None:
         require_pictures()
+        require_place(report.parent)
+    require_place(out)
     limits = tuning.Limits(seconds=seconds(budget), trials=trials, takeover=takeover)
     sealing = seal(sign_key, expires, targets, allows_downgrade_from)
     talk = progress()
@@ -128,6 +130,15 @@ def require_pictures() -> None:
 
     if importlib.util.find_spec("matplotlib") is None:
         raise missing_extra("matplotlib", "report", "a report with pictures")
+
+
+def require_place(folder: Path) -> None:
+    """A folder that can be written to, made where there is none: before a search of hours too. Raises OSError naming it."""
+    import tempfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def page_of(found: Tuned) -> str:

@@ -62,8 +62,9 @@ class Emulation:
 def emulating(module: Any, step: Rehearse) -> Iterator[Emulation]:
     """Round the weights and inputs of every convolution and linear layer of `module` until the block ends.
 
-    Afterwards the module is as it was, with the weights it learned, unrounded. Raises InexpressibleError where no layer has
-    weights.
+    Afterwards the module is as it was, with the weights that it learned with: rounded, on the steps that a quantizer of whole
+    channels finds again. So what corrections make a file answer like is the net that was trained, not one that never ran.
+    Raises InexpressibleError where no layer has weights.
     """
     from torch.nn.utils import parametrize
 
@@ -91,7 +92,7 @@ def emulating(module: Any, step: Rehearse) -> Iterator[Emulation]:
         for handle in handles:
             handle.remove()
         for layer in found.values():
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
             if hasattr(layer, _NAME):
                 delattr(layer, _NAME)
 

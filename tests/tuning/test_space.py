@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack import catalog, digest
-from edgepack.cli.tuning import seconds
+from edgepack.cli.tuning import require_place, seconds
 from edgepack.digest import Digest
 from edgepack.errors import InputError, UsageError
 from edgepack.model import Format, Model, Signature, TensorSpec
@@ -209,6 +211,14 @@ def test_a_storage_is_postgresql_or_a_file_and_its_url_holds_no_password() -> No
 @pytest.mark.parametrize(("text", "expected"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
 def test_a_budget_is_written_as_people_write_it(text: str, expected: float) -> None:
     assert seconds(text) == expected
+
+
+def test_a_place_that_cannot_be_written_to_is_found_before_the_search(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        require_place(tmp_path / "file" / "out")
+    require_place(tmp_path / "new" / "out")
+    assert list((tmp_path / "new" / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "10", "0m", "m", "-1m", "10 days"])
