@@ -343,10 +343,14 @@ def check(report: Report, file: str) -> Report:
     for number, process in enumerate(report.processes):
         if min(process.samples_ns, default=0) < 1:
             raise _broken(file, f"processes[{number}].samples_ns: not one positive number of nanoseconds or more")
+        starts = [block.start for block in process.blocks]
+        if starts != sorted(starts) or not all(0 <= start <= len(process.samples_ns) for start in starts):
+            raise _broken(file, f"processes[{number}].blocks: they do not start at samples of it, one after the other")
     if min(report.summary.p50_ns, report.summary.p90_ns, *report.summary.p50_interval_ns) < 1:
         raise _broken(file, "summary: a latency that is not positive")
-    if not isinstance(report.device.get("cores", 1), int):
-        raise _broken(file, f"device.cores: {report.device['cores']!r} is no number")
+    for key, kind in (("cores", int), ("cpu_features", list)):
+        if key in report.device and not isinstance(report.device[key], kind):
+            raise _broken(file, f"device.{key}: {report.device[key]!r}, which a board does not say")
     return report
 
 

@@ -156,10 +156,20 @@ def accuracy(
         if record.id not in answers:
             with progress.step(f"{len(chosen)} samples through {record.id} here"):
                 outputs, runtime = _here(bundle, record, chosen)
+                if said := _no_numbers(outputs):
+                    raise InputError(
+                        f"{asked.data}: {record.id} answers {said} here, in {runtime}",
+                        expected="samples to which the model answers with numbers",
+                    )
                 answers[record.id] = outputs, runtime, evaluate.score(outputs, asked.labels, measured)
         with progress.step(f"{len(chosen)} samples through {record.id} on {report.run_context.target}"):
             board, version = _there(session, report, chosen, progress)
-        _ensure_numbers(report, board)
+        if said := _no_numbers(board):
+            raise BoardError(
+                f"target {report.run_context.target!r}: {record.id} answered {said}",
+                expected="numbers, as this machine answers",
+                advice=f"edgepack push BUNDLE {report.run_context.target} runs the self-test there; then another variant",
+            )
         host, runtime, score = answers[record.id]
         found = evaluate.agreement(host, board, asked.labels, record.tolerance)
         return structs.replace(
@@ -216,17 +226,14 @@ def _rows(output: Array) -> Array:
     return output[:, 0] if output.ndim > 1 and output.shape[1] == 1 else output
 
 
-def _ensure_numbers(report: Report, outputs: Arrays) -> None:
-    """A board whose answers are no numbers is broken, however fast it was."""
+def _no_numbers(outputs: Arrays) -> str:
+    """Where answers hold what is no number, empty where none does: whoever gives such is broken, however fast it was."""
     for index, output in enumerate(outputs):
         wrong = np.flatnonzero(~np.isfinite(output.reshape(len(output), -1)).all(axis=1))
         if len(wrong):
-            raise BoardError(
-                f"target {report.run_context.target!r}: {report.variant} answered NaN or infinity in output {index} to "
-                f"{len(wrong)} of {len(output)} samples, the first of them number {wrong[0]}",
-                expected="numbers, as this machine answers",
-                advice=f"edgepack push BUNDLE {report.run_context.target} runs the self-test there; then another variant",
-            )
+            of = f"{len(wrong)} of {len(output)} samples"
+            return f"NaN or infinity in output {index} to {of}, the first of them number {wrong[0]}"
+    return ""
 
 
 def _first(found: evaluate.Agreement, asked: Questions) -> tuple[Difference, ...]:

@@ -122,7 +122,12 @@ def _ensure_known(paths: Any, wanted: str) -> None:
         known = _read(os.path.join(os.path.dirname(path), "scaling_available_governors")).split()
         if wanted not in known:
             raise Fault(
-                "input", f"the kernel of this board has no governor {wanted!r}", expected=f"one of {', '.join(known)}"
+                "input",
+                f"the kernel of this board has no governor {wanted!r}",
+                expected=f"one of {', '.join(known)}"
+                if known
+                else "a kernel that lists its governors; this one lists none",
+                advice="measure without --governor" if not known else "",
             )
         if not os.access(path, os.W_OK):
             raise Fault(

@@ -93,11 +93,14 @@ def damaged(**changes: object) -> dict[str, object]:
     return {**document, **changes}
 
 
+late = {**json.loads(canonical_json(a_report().processes[0])), "blocks": [{"start": -1, "at_ns": 0}]}
 BROKEN = [
     (damaged(schema="edgepack.report/2"), "its schema is 'edgepack.report/2'"),
     (damaged(schema="other.tool/1"), "its schema is 'other.tool/1'"),
     (damaged(processes=[]), "it has no processes"),
-    (damaged(device={"cores": "four"}), "device.cores: 'four' is no number"),
+    (damaged(device={"cores": "four"}), "device.cores: 'four', which a board does not say"),
+    (damaged(device={"cpu_features": None}), "device.cpu_features: None"),
+    (damaged(processes=[late]), "processes[0].blocks: they do not start at samples"),
     (damaged(variant=3), "`$.variant`"),
     ({"reports": [damaged(), damaged(processes=[])]}, "reports[1]: not a report"),
 ]

@@ -229,11 +229,20 @@ def test_wrong_samples_are_said_before_a_board_is_asked(
     assert "none.npz" in capsys.readouterr().err
 
 
-def test_answers_that_are_no_numbers_name_the_board(reports: tuple[Report, ...]) -> None:
-    with pytest.raises(
-        BoardError, match=r"answered NaN or infinity in output 0 to 1 of 2 samples, the first of them number 1"
-    ):
-        trying._ensure_numbers(reports[0], (np.array([[1.0, 2.0], [np.nan, 0.0]]),))
+def test_answers_that_are_no_numbers_name_the_samples_or_the_board(
+    pushed: Bundle, reports: tuple[Report, ...], loopback: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples so large that their sum overflows: here, and, where this machine answered otherwise, on the board."""
+    x = np.ones((2, 4), np.float32)
+    x[1] = 3e38
+    np.savez(tmp_path / "huge.npz", x=x, y=np.zeros(2, np.int64))
+    asked = trying.questions(pushed, str(tmp_path / "huge.npz"), 1.0, "top1", Plain())
+    wanted = "NaN or infinity in output 0 to 1 of 2 samples, the first of them number 1"
+    with pytest.raises(InputError, match=rf"huge\.npz: tried.* answers {wanted} here"):
+        trying.accuracy(pushed, [loopback], reports, asked, Plain())
+    monkeypatch.setattr(trying, "_here", lambda *_: ((np.ones((2, 3), np.float32),), "another runtime"))
+    with pytest.raises(BoardError, match=f"target '{loopback.name}': tried.* answered {wanted}"):
+        trying.accuracy(pushed, [loopback], reports, asked, Plain())
 
 
 def test_a_model_of_a_fixed_batch_says_so(tmp_path: Path) -> None:
