@@ -9,6 +9,8 @@ import traceback
 
 from edgepack.errors import EdgepackError
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line and exit with the code of the design: 0, 2, 3, 4, 5, 6, or 70 for our own bug."""
@@ -27,12 +29,13 @@ def run(arguments: list[str]) -> int:
     except EdgepackError as error:
         return _explain(error, error.exit_code)
     except KeyboardInterrupt:
-        print("edgepack: interrupted", file=sys.stderr)
-        return 130
+        result = _INTERRUPTED
     except BrokenPipeError:
         return 141
     except Exception as error:
         return _explain_foreign(error)
+    if result == _INTERRUPTED:  # typer, too, answers so to Ctrl-C
+        print("edgepack: interrupted", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 

@@ -124,3 +124,12 @@ def test_a_baseline_s_file_is_read_before_anything_is_measured(
     broken.write_text('{"schema": "edgepack.report/1"}')
     assert run(["bench", "nothing.edgepack", "nowhere", "--baseline", str(broken)]) == 3
     assert f"{broken}: not a report" in capsys.readouterr().err
+
+
+def test_who_interrupts_is_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgepack.catalog.find_targets", interrupted)
+    assert run(["bench", "nothing.edgepack", "nowhere"]) == 130
+    assert capsys.readouterr().err.endswith("edgepack: interrupted\n")
