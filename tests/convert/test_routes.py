@@ -9,10 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgepack import convert, runtimes
+from edgepack import compress, convert, runtimes
 from edgepack.errors import InexpressibleError
 from edgepack.model import Format, TensorSpec
 from edgepack.quiet import quiet
+from edgepack.samples import Samples, over
 
 pytestmark = [pytest.mark.frameworks]
 
@@ -96,6 +97,26 @@ def test_tflite_to_onnx(name, load_source, convert_to, tmp_path):
     inputs = TORCH[name.partition(":")[2]] if name.startswith("torch") else []
     made = convert_to(load_source(name, *inputs), "tflite").path.rename(tmp_path / "source.tflite")
     check(convert_to(load_source(made.name, folder=tmp_path), "onnx"))
+
+
+def test_the_loop_of_a_keras_lstm_takes_small_weights_and_no_integers(load_source, convert_to, tmp_path):
+    """Its subgraph runs where neither ranges nor answers can be seen."""
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    made = convert_to(load_source("keras_nets.py:lstm"), "tflite").path
+    silent = SimpleNamespace(step=lambda title: nullcontext())
+    draw = np.random.default_rng(0)
+    samples, probe = (Samples((draw.standard_normal((32, 12, 6)).astype(np.float32),), None, "") for _ in range(2))
+    out = tmp_path / "small.tflite"
+    with pytest.raises(InexpressibleError, match=r"(?s)it holds a WHILE, in which no range can be seen.*unroll=True"):
+        compress.quantize(made, "tflite", "w8a8", samples, out, silent)
+    expected = over(runtimes.open_file(made, "tflite"), probe)[0]
+    for precision in ("w8", "w8d", "fp16"):
+        done = compress.quantize(made, "tflite", precision, samples, out, silent)
+        noise = over(runtimes.open_file(out, "tflite"), probe)[0] - expected
+        assert 10 * np.log10((expected**2).sum() / (noise**2).sum()) > 30, precision
+        assert any("a WHILE cannot be walked through" in choice for choice in done.choices) == (precision == "w8")
 
 
 def test_an_operator_that_tf2onnx_does_not_finish_is_named(load_source, convert_to, tmp_path):
