@@ -118,16 +118,15 @@ def decibels(rows: list[Row], least: float = 5.0) -> Bar:
 
 
 def time_bar(claim: str, ours: Cost | None, theirs: Cost | None, most: float) -> Bar:
-    """Whether `ours` takes at most `most` times the CPU time of `theirs`, with the wall times beside it.
+    """Whether `ours` takes at most `most` times the wall time of `theirs`, with the CPU times beside it.
 
-    Methods run on one thread each: on a machine with nothing else to do the two are alike, on another only CPU time says
-    something about the method.
+    Wall time is what a user waits, and means something only where nothing else runs; CPU time hardly minds.
     """
     if ours is None or theirs is None:
         return Bar(claim, None, "not measured")
     wall, cpu = ours.wall / theirs.wall, ours.cpu / theirs.cpu
-    found = f"{cpu:.2f} × the CPU time ({ours.cpu:.1f} / {theirs.cpu:.1f} s), {wall:.2f} × the wall time"
-    return Bar(claim, cpu <= most, found)
+    found = f"{wall:.2f} × the wall time ({ours.wall:.1f} / {theirs.wall:.1f} s), {cpu:.2f} × the CPU time"
+    return Bar(claim, wall <= most, found)
 
 
 def summed(costs: list[Cost]) -> Cost:
