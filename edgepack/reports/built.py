@@ -11,7 +11,7 @@ from edgepack.manifest import Manifest
 from edgepack.names import VariantId
 from edgepack.report import Report
 from edgepack.reports import expected, html
-from edgepack.reports.drawing import Picture, byte_size, figures
+from edgepack.reports.drawing import Picture, byte_size, figures, metric_name
 from edgepack.reports.expected import Estimated
 from edgepack.reports.fronts import Point, Scale, front_picture, share_interval
 from edgepack.reports.html import Column, Content, Markup, element
@@ -96,7 +96,9 @@ def cards(build: Build) -> list[Markup]:
         against = f", {times} than the source, {byte_size(build.source_bytes)}"
     tiles = [html.card(byte_size(default.size_bytes), f"the default variant{against}")]
     if default.score is not None and baseline is not None:
-        tiles.append(html.card(f"{default.score:.4g}", f"{build.manifest.metric}; the source has {baseline:.4g}"))
+        tiles.append(
+            html.card(f"{default.score:.4g}", f"{metric_name(build.manifest.metric)}; the source has {baseline:.4g}")
+        )
     return tiles
 
 
@@ -183,7 +185,7 @@ def _score_scale(build: Build) -> Scale:
     lower = sum(sign < 0 for sign in signs) > sum(sign > 0 for sign in signs)
     limit = None if budget is None else baseline + budget if lower else baseline - budget
     name = "" if budget is None else f"budget: at most {budget:g} worse"
-    return Scale(f"{metric or 'score'}, evaluation data", "plain", "lower" if lower else "higher", limit, name)
+    return Scale(f"{metric_name(metric)}, evaluation data", "plain", "lower" if lower else "higher", limit, name)
 
 
 def variants(build: Build, reports: Sequence[Report]) -> Markup:
@@ -212,7 +214,7 @@ def variants(build: Build, reports: Sequence[Report]) -> Markup:
 
 
 def _columns(build: Build, timed: bool) -> list[Column]:
-    measures = ("size", build.manifest.metric or "score", "drop", "SQNR, dB", "max. error")
+    measures = ("size", metric_name(build.manifest.metric), "drop", "SQNR, dB", "max. error")
     numbers = (*measures, *(["median, ms"] if timed else []))
     return [Column("variant", "name"), Column("verdict"), *(Column(title, "number") for title in numbers)]
 

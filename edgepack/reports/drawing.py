@@ -192,6 +192,11 @@ def duration(ns: float) -> str:
     return f"{figures(ns / scale)} {unit}"
 
 
+def metric_name(metric: str) -> str:
+    """A metric as axes and tables have room for it: the digest of a callable's code is the manifest's matter."""
+    return metric.partition(" sha256:")[0] or "score"
+
+
 def byte_size(size: float) -> str:
     """`22 KB`, `1.3 MB`: powers of ten, two figures at least."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):

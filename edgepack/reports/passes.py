@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgepack.report import Report, Verdict
 from edgepack.reports import html
-from edgepack.reports.drawing import duration, figures, time_unit
+from edgepack.reports.drawing import duration, figures, metric_name, time_unit
 from edgepack.reports.html import Column, Content, Markup, element
 from edgepack.reports.sweeps import sustained_picture, threads_picture
 from edgepack.reports.treemap import colour_of, kinds, operators_picture
@@ -158,7 +158,7 @@ def accuracy(report: Report) -> list[Markup]:
         f"largest difference of an output: {found.max_abs:.3g}, {kept} the bundle’s tolerance."
     )
     rows: list[list[Content]] = [
-        [found.metric or "score", f"{found.host:.4f}", f"{found.board:.4f}"],
+        [metric_name(found.metric), f"{found.host:.4f}", f"{found.board:.4f}"],
         ["runtime", found.host_runtime, found.board_runtime],
     ]
     lines: list[list[Content]] = [[str(d.index), str(d.label), str(d.host), str(d.board)] for d in found.differences]

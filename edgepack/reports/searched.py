@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgepack.reports import html
-from edgepack.reports.drawing import byte_size
+from edgepack.reports.drawing import byte_size, metric_name
 from edgepack.reports.fronts import Point, Scale, front_picture
 from edgepack.reports.html import Column, Content, Markup, element
 from edgepack.variant import Built
@@ -96,14 +96,14 @@ def _score_scale(search: Search) -> Scale:
         return Scale("SQNR against the source, dB", better="higher")
     pairs = [(trial.built.score, trial.built.drop) for trial in search.trials]
     lower = any((baseline - score) * drop < 0 for score, drop in pairs if score is not None and drop is not None)
-    return Scale(f"{search.metric}, the search's half", "plain", "lower" if lower else "higher")
+    return Scale(f"{metric_name(search.metric)}, the search's half", "plain", "lower" if lower else "higher")
 
 
 def _table(search: Search, front: list[Trial]) -> Markup:
     columns = [
         Column("trial", "number"),
         Column("recipe", "reason"),
-        *(Column(title, "number") for title in ("size", search.metric or "score", "SQNR, dB")),
+        *(Column(title, "number") for title in ("size", metric_name(search.metric), "SQNR, dB")),
         *([Column("median, ms", "number")] if search.measured else []),
     ]
     rows: list[list[Content]] = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from edgepack.reports import Build, render
 from edgepack.reports.fronts import Point, Scale, front, share_interval
@@ -84,3 +85,10 @@ def test_squares_fill_their_box_in_their_shares(values: list[float]) -> None:
         assert cell.y >= 20 - 1e-6 and cell.y + cell.height <= 420 + 1e-6
     if values == [6, 6, 4, 3, 2, 2, 1]:  # the paper's example: its first two cells side by side in the left half
         assert [(cell.width, cell.height) for cell in cells[:2]] == [(pytest.approx(300), pytest.approx(200))] * 2
+
+
+def test_a_metric_of_one_s_own_is_named_without_its_digest(build: Build) -> None:
+    named = structs.replace(build.manifest, metric="metric.py:top1 sha256:9aa1934b")
+    page = render([], replace(build, manifest=named))
+    assert "metric.py:top1; the source has" in page and "metric.py:top1, evaluation data" in page
+    assert "9aa1934b" not in page
