@@ -24,14 +24,17 @@ from edgepack.errors import BoardError, UsageError, missing_extra
 from edgepack.home import home
 from edgepack.recipe import Recipe
 from edgepack.select import Scales
-from edgepack.tuning.front import Outcome, excesses, objectives
-from edgepack.tuning.space import Axis, Point, Space, key_of
+from edgepack.tuning.front import Outcome, excesses, front, objectives
+from edgepack.tuning.space import Axis, Point, Space, key_of, point_of
 from edgepack.variant import Built, Failed
 
 RETRIES = 2
 """How often a recipe whose worker died is tried again: one that kills every worker must not stop a search."""
-_TRIES = 8
-"""Proposals of the sampler that may be known already before one is drawn from those that are not."""
+_DRAWS = 64
+"""Proposals that may be known already before one is drawn from those that are not."""
+_SHARE_NEAR = 0.5
+_MINOR = ("ranges", "correct", "cuts")
+"""Axes that change a file's answers a little and its size not at all."""
 _POLL_SECONDS = 0.5
 _OPENINGS = 6
 _DOUBTS = 3
@@ -359,8 +362,9 @@ def _suggest(trial: Any, space: Space) -> Point:
 
 
 def _sampler(space: Space, seed: int) -> Any:
-    """Multi-objective TPE over all axes together, running trials held for bad (constant liar), asked again where it
-    proposes what is known. Seeded by the trial's number, which no other worker has.
+    """What is tried next: every other time a recipe near one on the front, else one drawn at random; none that somebody has.
+
+    Seeded by the trial's number, which no other worker has.
     """
     import optuna
     from optuna.distributions import CategoricalDistribution, IntDistribution
@@ -377,20 +381,42 @@ def _sampler(space: Space, seed: int) -> Any:
         def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
             if not search_space:
                 return {}
-            own = seed * 1_000_003 + trial.number
-            tpe = optuna.samplers.TPESampler(seed=own % 2**32, multivariate=True, constant_liar=True)
-            seen = _seen(study, space)
-            for _ in range(_TRIES):
-                params: dict[str, Any] = tpe.sample_relative(study, trial, search_space)
-                if params and key_of(space.recipe(_point(space, params))) not in seen:
-                    return params
-            fresh = _unseen(study, space)
-            return _params(space, random.Random(own).choice(fresh or list(space.points.values())))
+            generator, seen = random.Random(seed * 1_000_003 + trial.number), _seen(study, space)
+            point = _near(study, space, seen, generator) if generator.random() < _SHARE_NEAR else None
+            return _params(space, point or _drawn(study, space, seen, generator))
 
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
             raise AssertionError(f"{param_name} is chosen together with the others")
 
     return Fresh()
+
+
+def _near(study: Any, space: Space, seen: set[Digest], generator: random.Random) -> Point | None:
+    """One of the front with one or two axes drawn anew; None where nobody is on it or all around it is known."""
+    outcomes = _outcomes(study)
+    measured = all(one.built.latency_ms is not None for one in outcomes)
+    leading = front(outcomes, Scales(space.plan.profile.profile, measured))
+    weights = [1 if axis.name in _MINOR else 2 for axis in space.axes]
+    for _ in range(_DRAWS if leading and space.axes else 0):
+        start = _point(space, _params(space, point_of(generator.choice(leading).built.recipe)))
+        moved = generator.choices(space.axes, weights, k=generator.choice((1, 1, 2)))
+        point = space.settled(
+            msgspec.structs.replace(start, **{axis.name: generator.choice(axis.values) for axis in moved})
+        )
+        if key_of(space.recipe(point)) not in seen:
+            return point
+    return None
+
+
+def _drawn(study: Any, space: Space, seen: set[Digest], generator: random.Random) -> Point:
+    """A recipe that nobody has, every axis drawn alike; of recipes drawn alike four in five would be `mixed`."""
+    for _ in range(_DRAWS):
+        chosen = {axis.name: generator.choice(axis.values) for axis in space.axes}
+        point = space.settled(msgspec.structs.replace(space.starts()[0], **chosen))
+        if key_of(space.recipe(point)) not in seen:
+            return point
+    fresh = _unseen(study, space)
+    return generator.choice(fresh or list(space.points.values()))
 
 
 @contextmanager
