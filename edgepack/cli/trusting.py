@@ -71,7 +71,8 @@ def seal(key: Path | None, expires: str, targets: list[str] | None, allows_downg
         return None
     from edgepack import signing, trust
 
-    return Seal(trust.load_signer(key, _ask), signing.terms(expires, targets or (), allows_downgrade_from))
+    terms = signing.terms(expires, targets or (), allows_downgrade_from)
+    return Seal(trust.load_signer(key, _ask), terms)
 
 
 def _ask(prompt: str) -> str:

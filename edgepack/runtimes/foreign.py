@@ -33,8 +33,8 @@ def set_environment() -> None:
 
 def import_framework(module: str, extra: str, purpose: str) -> Any:
     """The module, imported without its chatter. Raises UsageError naming the extra where it is not installed."""
-    if module in sys.modules:
-        return sys.modules[module]
+    if (loaded := sys.modules.get(module)) is not None:  # None stands for what may not be imported
+        return loaded
     set_environment()
     try:
         with quiet(), _hidden(_PASSERS_BY.get(module, ())):

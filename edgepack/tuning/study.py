@@ -36,6 +36,7 @@ _SHARE_NEAR = 0.5
 _MINOR = ("ranges", "correct", "cuts")
 """Axes that change a file's answers a little and its size not at all."""
 _POLL_SECONDS = 0.5
+_CHOICE_SECONDS = 0.05
 _OPENINGS = 6
 _DOUBTS = 3
 """Measurements in a row that decide nothing, after which a search ends: a board that throttles would go on for ever."""
@@ -298,12 +299,20 @@ def _queue_again(study: Any, worker: str) -> None:
 
 
 def _is_known(study: Any, space: Space, number: int, key: Digest) -> bool:
+    """Whether an earlier trial has this recipe. Waits for those that began earlier and have not chosen theirs yet.
+
+    Of two workers that choose the same at once the one with the lower number thereby keeps it, whoever of them looks first.
+    """
+    import optuna
     from optuna.trial import TrialState
 
-    busy = (TrialState.COMPLETE, TrialState.RUNNING)
-    return any(
-        trial.number < number and _key(space, trial) == key for trial in study.get_trials(deepcopy=False, states=busy)
-    )
+    while True:
+        busy = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+        earlier = {_key(space, trial) for trial in busy if trial.number < number}
+        if key in earlier or None not in earlier:
+            return key in earlier
+        time.sleep(_CHOICE_SECONDS)
+        _quietly(optuna.storages.fail_stale_trials, study)  # one that died before it chose
 
 
 def _seen(study: Any, space: Space) -> set[Digest]:
