@@ -134,6 +134,8 @@ def open_study(name: str, url: str, space: Space, seed: int, takeover: int) -> S
                 grace_period=takeover,
                 heartbeat_stale_trial_callback=retry,
             )
+            if url.startswith("sqlite"):
+                _one_at_a_time(storage.engine)
             inner = optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -152,6 +154,24 @@ def open_study(name: str, url: str, space: Space, seed: int, takeover: int) -> S
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise _lost(url, error) from None
     raise AssertionError("unreachable")
+
+
+def _one_at_a_time(engine: Any) -> None:
+    """Let a SQLite transaction hold the file from its first read on, so that no two workers take the same waiting trial.
+
+    optuna locks the row for that, which SQLite does not know. As SQLAlchemy's documentation of pysqlite says.
+    """
+    from sqlalchemy import event
+
+    def connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver begins none of its own
+
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connect)
+    event.listen(engine, "begin", begin)
+    engine.dispose()  # those that were opened before
 
 
 def _quietly(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
