@@ -101,6 +101,7 @@ def _prepared(model: Any, path: Path, file: str) -> Any:
         quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
     prepared = onnx.load(str(path))
     onnx_graph.name_nodes(prepared)
+    onnx_graph.flatten_biases(prepared)
     _guard_dead_channels(prepared)
     onnx.save(prepared, str(path))
     return prepared

@@ -163,6 +163,25 @@ def recurrent_biases(model: Any) -> set[str]:
     return {node.input[3] for node in recurrent if len(node.input) > 3 and node.input[3]}
 
 
+def flatten_biases(model: Any) -> None:
+    """Give each constant bias of a Gemm one value an output: onnxruntime's quantizer takes no row and no single value."""
+    import onnx
+
+    axes = weights(model)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or node.input[1] not in axes or node.input[2] not in constants:
+            continue
+        matrix, bias = constants[node.input[1]], constants[node.input[2]]
+        outputs = matrix.dims[axes[matrix.name][0]]
+        by_output = list(bias.dims) in ([1, outputs], [1, 1], [1], [])
+        if not by_output or list(bias.dims) == [outputs]:
+            continue
+        node.input[2] = f"{node.name}_bias"
+        flat = np.broadcast_to(array(bias).reshape(-1), outputs)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(flat), node.input[2]))
+
+
 def is_matrix(tensor: Any) -> bool:
     """Whether an initializer is float32 of two axes or more."""
     return bool(tensor.data_type == _FLOAT and len(tensor.dims) >= 2)

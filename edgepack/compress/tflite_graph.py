@@ -167,6 +167,12 @@ def final_softmaxes(graph: Graph) -> tuple[str, ...]:
     return tuple(found)
 
 
+def divisions(graph: Graph) -> tuple[str, ...]:
+    """The names of what a DIV gives whose divisor is computed: an integer kernel ends the run where that rounds to zero."""
+    found = [node for node in graph.nodes if node.kind == "DIV" and not graph.constant[node.inputs[1]]]
+    return tuple(graph.names[node.outputs[0]] for node in found)
+
+
 def last_operators(graph: Graph, output: int) -> tuple[str, ...]:
     """The last layer before an output of the graph, and the operators between; empty where they are many or lead nowhere."""
     producer = {node.outputs[0]: node for node in graph.nodes if node.outputs}

@@ -285,11 +285,10 @@ def meant(graph: Graph, index: int, values: Array) -> Array:
 
 
 def stored(graph: Graph, index: int, values: Array) -> Array:
-    """How a file stores real values of a tensor: as they are, or rounded to the steps of its scale."""
-    scale = scale_of(graph, index)
-    if scale is None or graph.types[index] == "FLOAT32":
-        return values.astype(np.float32)
-    kind = np.dtype(graph.types[index].lower())
+    """How a file stores values of a tensor: as they are (also tokens and flags), or rounded to the steps of its scale."""
+    scale, kind = scale_of(graph, index), np.dtype(graph.types[index].lower())
+    if scale is None or kind == np.float32:
+        return values.astype(kind)
     limits = np.iinfo(kind)
     steps = np.rint(values / scale.step[0]) + scale.zero[0]
     integers: Array = np.clip(steps, limits.min, limits.max).astype(kind)

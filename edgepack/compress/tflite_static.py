@@ -44,7 +44,8 @@ class TfliteStatic:
                 expected="a graph without control flow (a Keras LSTM or GRU is a loop unless it is built with unroll=True)",
                 advice="use w8d, w8 or fp16, or the ONNX format",
             )
-        self._softmaxes = tflite_graph.final_softmaxes(self._opened.graph)
+        graph = self._opened.graph
+        self._alone = (*tflite_graph.final_softmaxes(graph), *tflite_graph.divisions(graph))
         with foreign.converting(f"{source.name}: LiteRT cannot run it tensor by tensor"):
             self.calibration: Calibration = passes.of(
                 source, calibration, lambda: watch(self._opened.data, self._opened.graph)
@@ -59,7 +60,7 @@ class TfliteStatic:
             data = _with_fitting_biases(data, ranges, self._file)
         weighted = tflite_graph.storing(self._opened.graph)[1]
         layers = {operator.name for operator in weighted if operator.kind in tflite.CASTABLE}
-        alone = (*self._softmaxes, *sorted(plan.in_float - layers))
+        alone = (*self._alone, *sorted(plan.in_float - layers))
         recipe = tflite.recipe(self._precision, alone, sorted(plan.in_float & layers))
         seen = {
             name: {"min": np.array([each.low], np.float32), "max": np.array([each.high], np.float32)}

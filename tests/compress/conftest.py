@@ -23,7 +23,8 @@ from edgepack.samples import Array, Arrays, Samples, TrainingData
 
 T = TypeVar("T")
 HELD_OUT = 450
-Write = Callable[[nn.Module, tuple[int, ...], FileFormat], Path]
+Write = Callable[..., Path]
+"""write(module, shape of its input, format, dtype of its input)"""
 
 
 @dataclass
@@ -114,10 +115,12 @@ def teacher(digits: Digits) -> nn.Module:
 def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
     """Write a torch module as a float model file."""
 
-    def to_file(module: nn.Module, shape: tuple[int, ...], format: FileFormat) -> Path:
+    def to_file(
+        module: nn.Module, shape: tuple[int, ...], format: FileFormat, dtype: torch.dtype = torch.float32
+    ) -> Path:
         path = tmp_path_factory.mktemp("float") / f"model.{format}"
         module = module.eval()
-        example = (torch.zeros(shape),)
+        example = (torch.zeros(shape, dtype=dtype),)
         with quiet():
             if format == "onnx":
                 torch.onnx.export(module, example, str(path), dynamo=True, opset_version=18, external_data=False)

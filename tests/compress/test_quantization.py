@@ -185,6 +185,47 @@ def test_the_simplest_model_goes_through(
     assert sqnr(answers(source, format, probe), answers(out, format, probe)) > 25
 
 
+class Shares(nn.Module):
+    """Tokens in; inside, shares of a sum that is next to nothing for some of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.line, self.head = nn.Embedding(16, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+        with torch.no_grad():
+            self.tokens.weight[:4] *= 1e-4
+            self.line.bias.zero_()
+
+    def forward(self, tokens: Any) -> Any:
+        heights = self.line(self.tokens(tokens).mean(1)).relu()
+        return self.head(heights / (heights.sum(1, keepdim=True) + 1e-6))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_tokens_and_divisions_by_next_to_nothing_go_through(
+    format: FileFormat, write: Callable[..., Path], heard: Any, tmp_path: Path
+) -> None:
+    """LiteRT's integer kernel ends the run where a divisor rounds to zero."""
+    torch.manual_seed(0)
+    source, out = write(Shares(), (1, 6), format, torch.int32), tmp_path / f"model.{format}"
+    tokens = np.random.default_rng(0).integers(4, 16, (48, 6)).astype(np.int32)
+    tokens[::4] %= 4
+    compress.quantize(source, format, "w8a8", some(tokens), out, heard)
+    usual = some(tokens[1::4])
+    assert sqnr(answers(source, format, usual), answers(out, format, usual)) > 20
+    assert np.isfinite(answers(out, format, some(tokens))).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (1, 1), (1,), ()])
+def test_a_bias_of_any_shape_that_a_gemm_takes(shape: tuple[int, ...], heard: Any, tmp_path: Path) -> None:
+    """onnxruntime's quantizer takes one value an output, and no other."""
+    source, out = tmp_path / "float.onnx", tmp_path / "model.onnx"
+    weights = {"w": normal(6, 4), "b": normal(*shape, seed=1) if shape else np.float32(0.5).reshape(())}
+    onnx.save(onnx_model([helper.make_node("Gemm", ["x", "w", "b"], ["y"])], weights, [1, 6], [1, 4]), str(source))
+    samples = some(normal(64, 6))
+    compress.quantize(source, "onnx", "w8a8", samples, out, heard)
+    assert sqnr(answers(source, "onnx", samples), answers(out, "onnx", samples)) > 30
+
+
 class FarFromZero(nn.Module):
     """Small changes upon a large constant. again: which another layer then computes on"""
 
