@@ -26,7 +26,8 @@ from edgepack.select import Scales
 from edgepack.tuning.front import Outcome, finalists, front
 from edgepack.tuning.space import Space, describe, space_of
 from edgepack.tuning.split import halves
-from edgepack.tuning.study import Limits, Study, check_storage, default_storage, open_study, search, shown
+from edgepack.tuning.storage import check_storage, default_storage, shown
+from edgepack.tuning.study import Limits, Study, open_study, search
 from edgepack.variant import Built, Failed
 
 __all__ = ["Limits", "Outcome", "Tuned", "describe", "tune"]

@@ -24,7 +24,7 @@ from edgepack.select import Scales
 from edgepack.tuning.front import Outcome, excesses, finalists, front, objectives
 from edgepack.tuning.space import Space, describe, point_of, space_of
 from edgepack.tuning.split import halves
-from edgepack.tuning.study import check_storage, shown
+from edgepack.tuning.storage import check_storage, shown
 from edgepack.variant import Built, Parity
 
 
