@@ -8,7 +8,6 @@ from msgspec import Struct
 
 from edgepack import select
 from edgepack.digest import Digest
-from edgepack.profile import Profile
 from edgepack.select import Scales
 from edgepack.variant import Built
 
@@ -29,18 +28,6 @@ class Outcome(Struct, frozen=True, kw_only=True):
 def objectives(built: Built, scales: Scales) -> tuple[float, float, float]:
     """What a search makes small: what is lost (of the metric, else minus the SQNR in dB), bytes, cost (ms where measured)."""
     return -min(select.quality(built), MOST_DB), float(built.size_bytes), scales.cost(built)
-
-
-def excesses(built: Built, profile: Profile) -> dict[str, float]:
-    """By how much a trial breaks each limit of the budget; zero or less keeps it."""
-    budget = profile.budget
-    pairs = {
-        "max_drop": (built.drop, budget.max_drop),
-        "max_size_mb": (built.size_bytes / 1e6, budget.max_size_mb),
-        "max_p90_ms": (built.p90_ms, budget.max_p90_ms),
-        "max_memory_mb": (built.memory_mb, budget.max_memory_mb),
-    }
-    return {name: value - limit for name, (value, limit) in pairs.items() if value is not None and limit is not None}
 
 
 def front(outcomes: Sequence[Outcome], scales: Scales) -> tuple[Outcome, ...]:

@@ -20,7 +20,7 @@ from edgepack.digest import Digest
 from edgepack.errors import BoardError, missing_extra
 from edgepack.recipe import Recipe
 from edgepack.select import Scales
-from edgepack.tuning.front import Outcome, excesses, objectives
+from edgepack.tuning.front import Outcome, objectives
 from edgepack.tuning.proposing import RETRIES, outcomes_of, params_of, sampler, suggest, trial_key, unseen
 from edgepack.tuning.space import Space, key_of
 from edgepack.tuning.storage import check_storage, lost, named_errors, one_at_a_time, quietly
@@ -152,8 +152,6 @@ def search(study: Study, space: Space, evaluate: Evaluate, scales: Scales, limit
             trial.set_user_attr("doubt", doubts[-1])
             raise _Doubtful
         doubts.clear()
-        for name, excess in excesses(built, scales.profile).items():
-            trial.set_constraint(name, excess)
         trial.set_user_attr("built", msgspec.to_builtins(built))
         trial.set_user_attr("seconds", round(time.monotonic() - begun, 3))
         return objectives(built, scales)
